@@ -1,0 +1,89 @@
+"""Settings of AgeRegBaseline: one frozen dataclass, its presets, its command line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jsonargparse import Namespace
+
+from common.bar import BARConfig
+from common.config import parse_config
+
+DESCRIPTION = """Train the base regressor (BAR): one face in, a distribution over ages out.
+Keys come from --preset, then --config FILE.json, then the command line; '-' and '_' are the same in a key."""
+
+PRECISIONS = ("auto", "no", "bf16")
+
+PRESETS = {
+    "light": {},
+    "vgg16_kl": {
+        "backbone": "vgg16",
+        "min_age": 1,
+        "max_age": 100,
+        "batch_size": 32,
+        "learning_rate": 1e-4,
+        "dropout": 0.5,
+    },
+}
+
+
+@dataclass(frozen=True)
+class AgeRegBaselineConfig(BARConfig):
+    """Everything a training run is decided by; the keys of the model itself are BARConfig's.
+
+    Attributes:
+        pretrained: Start from ImageNet weights.
+        backbone_weights: Local file of the backbone's ImageNet weights (empty: package or download).
+        epochs: Passes over the exactly labelled faces of the base split.
+        batch_size: Faces in a step, exact and interval labels together.
+        learning_rate: Highest rate of the one-cycle schedule.
+        weight_decay: Of AdamW.
+        warm_up: Part of the training in which the rate rises.
+        l1_weight: Weight of |expectation - age| beside the KL divergence.
+        mean_weight: Weight of the mean term of the mean-variance head.
+        variance_weight: Weight of the variance term of the mean-variance head.
+        interval_fraction: Part of each batch taken from interval labels, where both kinds are present.
+        interval_weight: Weight of an interval label's likelihood in the loss.
+        augmentation: Factor on every augmentation strength; 0 turns it off.
+        patience: Epochs without a better validation error before stopping early.
+        limit: Use at most this many faces of each split and set (0: all).
+        checkpoint_steps: Steps between two savings of latest_model.ckpt.
+        precision: auto, bf16 or no (float32).
+        device: auto, cpu or cuda.
+        seed: Of initial weights, order and augmentation.
+        runs: Folder of run folders (empty: runs/ of this repository).
+    """
+
+    pretrained: bool = True
+    backbone_weights: str = ""
+    epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warm_up: float = 0.15
+    l1_weight: float = 0.1
+    mean_weight: float = 0.2
+    variance_weight: float = 0.05
+    interval_fraction: float = 0.4
+    interval_weight: float = 0.5
+    augmentation: float = 1.0
+    patience: int = 5
+    limit: int = 0
+    checkpoint_steps: int = 200
+    precision: str = "auto"
+    device: str = "auto"
+    seed: int = 0
+    runs: str = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'.")
+        if not 0 <= self.interval_fraction < 1:
+            raise ValueError(f"interval_fraction must be in [0, 1), not {self.interval_fraction}.")
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ValueError("epochs must be at least 1 and batch_size at least 2.")
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> tuple[AgeRegBaselineConfig, Namespace]:
+    """Config and run options (`data`, `resume`, `preset`) of a command line."""
+    return parse_config(AgeRegBaselineConfig, PRESETS, DESCRIPTION, argv)

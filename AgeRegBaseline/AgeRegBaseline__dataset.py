@@ -1,0 +1,103 @@
+"""Faces of prepared sets, in batches whose order depends on nothing but the seed and the epoch."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.manifest import DataError, age_bounds, load_prepared
+
+
+class Batch(NamedTuple):
+    """crops [B, S, S, 3] uint8 RGB; low, high [B] float32: the interval of each age in years (equal if exact)."""
+
+    crops: Tensor
+    low: Tensor
+    high: Tensor
+
+
+class FaceSet:
+    """The labelled rows of one split over several prepared sets, addressed by one running number.
+
+    Raises DataError if a folder is no prepared set, if the crops differ in size, or if no row is left.
+    """
+
+    def __init__(self, folders: Sequence[str | Path], split: str, crop_size: int, limit: int = 0):
+        self.crops: list[np.ndarray] = []
+        owners, rows, lows, highs, self.manifests = [], [], [], [], []
+        for number, folder in enumerate(folders):
+            prepared = load_prepared(folder)
+            if prepared.crops.shape[1] != crop_size:
+                raise DataError(
+                    f"{folder} holds crops of {prepared.crops.shape[1]} px, the model takes {crop_size}; "
+                    f"prepare it with --size {crop_size} or train with --crop-size {prepared.crops.shape[1]}."
+                )
+            low, high = age_bounds(prepared.manifest)
+            chosen = prepared.rows(split)
+            chosen = chosen[~np.isnan(low[chosen])]
+            chosen = chosen[:limit] if limit else chosen
+            self.crops.append(prepared.crops)
+            self.manifests.append(prepared.manifest.iloc[chosen].assign(set=Path(folder).name))
+            owners.append(np.full(len(chosen), number))
+            rows.append(chosen)
+            lows.append(low[chosen])
+            highs.append(high[chosen])
+        self.owner, self.row = np.concatenate(owners), np.concatenate(rows)  # [N], [N]
+        self.low, self.high = np.concatenate(lows), np.concatenate(highs)  # [N], [N] years
+        if not len(self.row):
+            raise DataError(f"There is no labelled face in split '{split}' of {', '.join(map(str, folders))}.")
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def exact(self) -> np.ndarray:
+        """Mask [N] bool of faces whose age is known exactly."""
+        return self.low == self.high
+
+    def take(self, numbers: np.ndarray) -> Batch:
+        """The batch of the faces with these numbers [B] int64."""
+        crops = np.stack([self.crops[self.owner[number]][self.row[number]] for number in numbers])  # [B, S, S, 3]
+        low, high = (torch.from_numpy(bound[numbers]).float() for bound in (self.low, self.high))
+        return Batch(torch.from_numpy(crops), low, high)
+
+
+class TrainingOrder:
+    """Which faces form step 0, 1, 2 … of an epoch: exact ones once each, a share of interval ones beside them."""
+
+    def __init__(self, faces: FaceSet, batch_size: int, interval_fraction: float, seed: int):
+        self.exact, self.interval = np.flatnonzero(faces.exact), np.flatnonzero(~faces.exact)
+        mixed = len(self.exact) > 0 and len(self.interval) > 0
+        main = self.exact if len(self.exact) else self.interval
+        self.from_interval = round(batch_size * interval_fraction) if mixed else 0
+        self.from_main = batch_size - self.from_interval
+        self.main, self.seed = main, seed
+        self.steps = max(1, len(main) // self.from_main)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[np.ndarray]:
+        """Face numbers [B] of every step of an epoch from step `start` on."""
+        main = np.random.default_rng([self.seed, epoch, 0]).permutation(self.main)
+        for step in range(start, self.steps):
+            numbers = main[step * self.from_main : (step + 1) * self.from_main]
+            if self.from_interval:
+                numbers = np.concatenate([numbers, self._intervals(epoch * self.steps + step)])
+            yield numbers
+
+    def _intervals(self, step: int) -> np.ndarray:
+        first = step * self.from_interval
+        places = np.arange(first, first + self.from_interval)  # [F] running place in an endless shuffled list
+        rounds, within = np.divmod(places, len(self.interval))
+        orders = {number: self._shuffled(number) for number in np.unique(rounds)}
+        return np.array([orders[number][place] for number, place in zip(rounds, within, strict=True)])
+
+    def _shuffled(self, number: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, int(number), 1]).permutation(self.interval)
+
+
+def evaluation_batches(faces: FaceSet, batch_size: int) -> Iterator[Batch]:
+    """All faces in order, the last batch being as short as it is."""
+    for start in range(0, len(faces), batch_size):
+        yield faces.take(np.arange(start, min(start + batch_size, len(faces))))

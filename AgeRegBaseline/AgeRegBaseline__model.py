@@ -1,0 +1,71 @@
+"""The base regressor of this pipeline: how it is made, what it is trained on, how its weights are loaded.
+
+The network itself is `common.bar.BAR`, because every other pipeline stands on it.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
+from common.age_distribution import (
+    expectation,
+    gaussian_targets,
+    interval_distance,
+    interval_log_likelihood,
+    kl_loss,
+    mean_variance_loss,
+)
+from common.bar import BAR, BAROutput, load_backbone_weights
+from common.checkpoints import WEIGHTS, load_bar
+
+RELEASED = WEIGHTS / "AgeRegBaseline"
+
+
+class Loss(NamedTuple):
+    """total: scalar to minimise; distance [B]: years between estimate and label (its interval), detached."""
+
+    total: Tensor
+    distance: Tensor
+
+
+def build_model(config: AgeRegBaselineConfig) -> BAR:
+    """A fresh BAR, its backbone pretrained if the config says so; raises WeightsError if that cannot be had."""
+    torch.manual_seed(config.seed)
+    model = BAR(config)
+    if config.pretrained:
+        load_backbone_weights(model, config.backbone_weights or None)
+    return model
+
+
+def load_model(folder: str | Path = RELEASED, device: str | torch.device = "cpu") -> BAR:
+    """The released BAR (or that of any folder with weights) in evaluation mode; raises WeightsError."""
+    return load_bar(folder, device)
+
+
+def compute_loss(output: BAROutput, low: Tensor, high: Tensor, config: AgeRegBaselineConfig) -> Loss:
+    """Loss of one batch that may mix exact (low = high) and interval labels, [B] years each.
+
+    Exact labels: KL divergence from a Gaussian label distribution + L1 of the expectation (distribution head),
+    the same KL + mean and variance terms (mean_variance), or L1 (regression). Interval labels: minus the
+    log-likelihood of the interval, or the distance to it (regression).
+    """
+    ages = torch.arange(config.min_age, config.max_age + 1, dtype=torch.float32, device=low.device)
+    exact = low == high  # [B]
+    distance = interval_distance(output.age, low, high)  # [B]
+    if config.head == "regression":
+        each = distance * torch.where(exact, 1.0, config.interval_weight)
+        return Loss(each.mean(), distance.detach())
+    age = low.clamp(config.min_age, config.max_age)  # [B] an age beyond the distribution counts as its last
+    fit = kl_loss(output.log_probs, gaussian_targets(age, ages, config.sigma))  # [B]
+    if config.head == "mean_variance":
+        mean, variance = mean_variance_loss(output.log_probs, age, ages)
+        fit = fit + config.mean_weight * mean + config.variance_weight * variance
+    else:
+        fit = fit + config.l1_weight * (expectation(output.log_probs, ages) - age).abs()
+    low, high = low.clamp(max=config.max_age), high.clamp(min=config.min_age)
+    likelihood = interval_log_likelihood(output.log_probs, low, high, ages)  # [B]
+    each = torch.where(exact, fit, -config.interval_weight * likelihood)
+    return Loss(each.mean(), distance.detach())

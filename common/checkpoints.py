@@ -1,0 +1,93 @@
+"""Released weights (safetensors + config.json) and training checkpoints (torch, weights only)."""
+
+import hashlib
+import json
+import subprocess
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from common.bar import BAR, BARConfig, WeightsError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+WEIGHTS = REPOSITORY / "weights"
+MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+
+
+def save_bar(model: BAR, folder: str | Path, notes: dict[str, Any]) -> Path:
+    """Write a BAR as float16 safetensors beside a config.json {"model": BARConfig, **notes}; returns the folder."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
+        for name, value in model.state_dict().items()
+    }
+    save_file(tensors, folder / MODEL_FILE)
+    own = {field.name: getattr(model.config, field.name) for field in fields(BARConfig)}
+    (folder / CONFIG_FILE).write_text(json.dumps({"model": own, **notes}, indent=1) + "\n")
+    return folder
+
+
+def load_bar(folder: str | Path, device: str | torch.device = "cpu") -> BAR:
+    """Load a BAR written by `save_bar`, in evaluation mode and float32; raises WeightsError if it is unusable."""
+    folder = Path(folder)
+    for name in (MODEL_FILE, CONFIG_FILE):
+        if not (folder / name).is_file():
+            raise WeightsError(f"{folder} holds no released weights (no {name}); check --weights.")
+    try:
+        config = BARConfig(**json.loads((folder / CONFIG_FILE).read_text())["model"])
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{folder / CONFIG_FILE} does not describe a base regressor ({error}).") from None
+    model = BAR(config)
+    try:
+        model.load_state_dict({name: value.float() for name, value in load_file(folder / MODEL_FILE).items()})
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{folder / MODEL_FILE} does not fit its config.json ({reason}).") from None
+    return model.to(device, memory_format=torch.channels_last).eval()
+
+
+def fingerprint(folder: str | Path) -> str:
+    """SHA-1 of a released model file: what a reference bank is tied to."""
+    return hashlib.sha1((Path(folder) / MODEL_FILE).read_bytes()).hexdigest()
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a training state so that a kill at any moment leaves either the old or the new file."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a training state on the CPU; raises WeightsError if there is none or it is no checkpoint."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"There is no checkpoint at {path}; check --resume.") from None
+    except Exception as error:  # torch raises pickle, zip and runtime errors for a file that is none of its own
+        raise WeightsError(f"{path} is no checkpoint ({type(error).__name__}).") from None
+
+
+def git_commit() -> str:
+    """Commit of this checkout ('' outside git), with '+' if files differ from it."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def module_size(model: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """A config dataclass as plain JSON values."""
+    return json.loads(json.dumps(asdict(config), default=str))

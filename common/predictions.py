@@ -1,0 +1,54 @@
+"""The predictions table: what every inference writes and every report reads, one row per face."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from common.manifest import DataError, age_bounds
+
+COLUMNS = [
+    "id", "path", "face", "box", "status", "true_age", "base_age", "age", "interval_low", "interval_high",
+    "n_references", "reference_ids", "reference_spread", "person", "gender", "group", "true_age_min", "true_age_max",
+]  # fmt: skip
+OK = "ok"  # status of a face that was estimated; any other status is the reason why it was not
+
+
+def prediction_table(manifest: pd.DataFrame, ages: np.ndarray) -> pd.DataFrame:
+    """Predictions [N rows, COLUMNS] of a base regressor (no references) for the rows of a manifest.
+
+    `ages` [N] are estimates in years. `true_age` is the exact label, empty for an interval label; its bounds
+    are in `true_age_min` and `true_age_max` (equal for an exact label).
+    """
+    low, high = age_bounds(manifest)
+    table = pd.DataFrame("", index=range(len(manifest)), columns=COLUMNS, dtype=object)
+    for column in ("id", "path", "person", "gender", "group"):
+        table[column] = manifest[column].to_numpy()
+    table["face"], table["status"], table["n_references"] = 0, OK, 0
+    table["true_age"] = np.where(low == high, low, np.nan)
+    table["true_age_min"], table["true_age_max"] = low, high
+    table["base_age"] = table["age"] = np.asarray(ages, float)
+    return table
+
+
+def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a predictions table as CSV, ages with two decimals; raises DataError if that place cannot be written."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        table[COLUMNS].to_csv(path, index=False, float_format="%.2f")
+    except OSError as error:
+        raise DataError(f"The predictions cannot be written to {path} ({error.strerror}).") from None
+
+
+def read_predictions(path: str | Path) -> pd.DataFrame:
+    """Read a predictions table; ages are float64 years (NaN if empty). Raises DataError if it is none."""
+    try:
+        table = pd.read_csv(path, dtype={"id": str, "path": str, "person": str, "gender": str, "group": str})
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path} cannot be read as a predictions table ({error}).") from None
+    missing = [column for column in ("age", "status", "true_age_min", "true_age_max") if column not in table.columns]
+    if missing:
+        raise DataError(f"{path} is no predictions table: it has no column {missing[0]}.")
+    for column in ("person", "gender", "group"):
+        table[column] = table[column].fillna("")
+    return table

@@ -1,0 +1,264 @@
+"""Turn a data set into a manifest and packed crops that every pipeline reads.
+
+    python scripts/prepare_data.py utkface --source UTKFace.tar --out data/prepared/utkface
+    python scripts/prepare_data.py synthetic --count 2000 --out data/prepared/synthetic
+
+Writes manifest.csv, crops.npy, left_out.csv, ages.png and prepared.json. Run it again to resume.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from common.faces import FaceDetector
+from tqdm import tqdm
+
+from common.crops import ImageError, align_face, decode_image, resize_crop
+from common.manifest import COLUMNS, OLDEST, SPLITS, DataError, age_bounds, prepared_settings, read_manifest
+from common.splits import assign_splits, components, conflicting, duplicate_pairs, equal_pairs
+from scripts.data_readers import READERS, Entry, Problem, Source, SyntheticSource
+
+SAVE_EVERY = 500  # pictures between two savings of the progress
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(READERS), help="kind of data set")
+    parser.add_argument("--source", type=Path, help="folder, .tar or .tar.gz; for csv the CSV file")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--size", type=int, default=128, help="side of a packed crop in pixels (default 128)")
+    parser.add_argument("--crops", action="store_true", help="the pictures are aligned crops: do not detect faces")
+    parser.add_argument("--column", action="append", default=[], metavar="OUR=THEIRS", help="csv: rename a column")
+    parser.add_argument("--split-file", type=Path, help="CSV with columns name,split: a published list to keep")
+    parser.add_argument("--count", type=int, default=2000, help="synthetic: number of faces")
+    parser.add_argument("--seed", type=int, default=0, help="synthetic: seed")
+    return parser.parse_args(argv)
+
+
+def open_source(arguments: argparse.Namespace) -> tuple[Source, list[Entry | Problem]]:
+    """The source and what its reader makes of its names; raises DataError if nothing can be read."""
+    options = {"crops": arguments.crops, "columns": {}, "csv_name": ""}
+    if arguments.name == "synthetic":
+        source = SyntheticSource(arguments.count, arguments.seed, arguments.size)
+    elif arguments.source is None:
+        raise DataError(f"{arguments.name} needs --source.")
+    elif arguments.name == "csv":
+        options["csv_name"] = arguments.source.name
+        options["columns"] = _column_names(arguments.column)
+        if not arguments.source.is_file():
+            raise DataError(f"There is no CSV file at {arguments.source}; --source takes the CSV itself.")
+        source = Source(arguments.source.parent)
+    else:
+        source = Source(arguments.source)
+    entries = READERS[arguments.name](source, options)
+    if not any(isinstance(entry, Entry) for entry in entries):
+        raise DataError(f"{arguments.source} holds no picture with a {arguments.name} label; check --source.")
+    return source, entries
+
+
+def _column_names(pairs: list[str]) -> dict[str, str]:
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise DataError(f"--column {wrong[0]} must look like age=THEIR_NAME.")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def impossible(entry: Entry) -> str:
+    """Why the label of an entry cannot be true ('' if it can)."""
+    ages = [age for age in (entry.age, entry.age_min, entry.age_max) if age is not None]
+    if not ages:
+        return "no age"
+    if any(not 0 <= age <= OLDEST for age in ages):
+        return f"impossible age {ages[0]:g}: ages run from 0 to {OLDEST:g} years"
+    if entry.age_min is not None and entry.age_max is not None and entry.age_min > entry.age_max:
+        return f"impossible interval {entry.age_min:g} to {entry.age_max:g}"
+    return ""
+
+
+class CropMaker:
+    """Bytes of a picture in, crop [S, S, 3] uint8 out; loads the face detector when first needed."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.detector: FaceDetector | None = None
+
+    def __call__(self, entry: Entry, data: bytes) -> np.ndarray:
+        """Crop of one entry; raises ImageError for an unreadable picture or one without a face."""
+        image = decode_image(data, entry.path)  # [H, W, 3]
+        if entry.ready_crop:
+            return resize_crop(image, self.size)
+        self.detector = self.detector or FaceDetector()
+        faces = self.detector.detect(image)
+        if not faces:
+            raise ImageError(f"{entry.path}: no face found.")
+        return align_face(image, faces[0].landmarks, self.size)
+
+
+def pack_crops(source: Source, entries: list[Entry], out: Path, size: int) -> pd.DataFrame:
+    """Write the crop of entry i to row i of crops.partial.npy; resumes from progress.csv.
+
+    Returns a table indexed by entry number with `id` (SHA-1 of the bytes) and `problem` ('' if fine).
+    """
+    packed, progress = out / "crops.partial.npy", out / "progress.csv"
+    if progress.is_file() and packed.is_file():
+        done = pd.read_csv(progress, dtype=str, keep_default_na=False)
+        done.index = done.pop("row").astype(int)
+        crops = np.lib.format.open_memmap(packed, mode="r+")
+    else:
+        done = pd.DataFrame({"id": [], "problem": []}, index=pd.Index([], name="row"), dtype=str)
+        crops = np.lib.format.open_memmap(packed, "w+", np.uint8, (len(entries), size, size, 3))
+    finished = {row: (record.id, record.problem) for row, record in zip(done.index, done.itertuples(), strict=True)}
+    waiting = {entry.path: row for row, entry in enumerate(entries) if row not in finished}
+    make = CropMaker(size)
+    bar = tqdm(source.read(set(waiting)), total=len(entries), initial=len(finished), desc="crops", unit="face")
+    for name, data in bar:
+        row, problem = waiting.pop(name), ""
+        try:
+            crops[row] = make(entries[row], data)
+        except ImageError as error:
+            problem = str(error)
+        finished[row] = (hashlib.sha1(data).hexdigest(), problem)
+        if len(finished) % SAVE_EVERY == 0:
+            _save_progress(finished, crops, progress)
+    finished |= {row: ("", f"{name}: there is no such file.") for name, row in waiting.items()}
+    return _save_progress(finished, crops, progress)
+
+
+def _save_progress(finished: dict, crops: np.memmap, path: Path) -> pd.DataFrame:
+    crops.flush()
+    table = pd.DataFrame.from_dict(finished, orient="index", columns=["id", "problem"]).sort_index()
+    table.to_csv(path, index_label="row")
+    return table
+
+
+def build_manifest(entries: list[Entry], packed: pd.DataFrame, crops: np.ndarray, published: dict[str, str]):
+    """Manifest of the usable entries, their row numbers in `crops`, and the problems of all others."""
+    table = pd.DataFrame([vars(entry) for entry in entries])
+    table["id"], problem = packed["id"].to_numpy(), packed["problem"].copy()
+    repeated = table["id"].duplicated() & (problem == "")
+    rows = np.flatnonzero(problem == "")
+    manifest = table.iloc[rows].reset_index(drop=True)
+    pairs = duplicate_pairs(crops[rows])
+    group = components(len(rows), np.concatenate([pairs, equal_pairs(manifest["id"])]))
+    conflict = pd.Series(False, index=table.index)
+    conflict.iloc[rows] = conflicting(manifest, group)
+    published = {row.path: row.split for row in manifest.itertuples() if row.split} | published
+    manifest["split"] = assign_splits(manifest, pairs, published).to_numpy()
+    problem[repeated] = "a copy of a file that is kept"
+    problem[conflict] = "shows the same picture as another file whose age differs by more than 2 years"
+    left_out = [Problem(entries[row].path, problem[row]) for row in np.flatnonzero(problem != "")]
+    keep = (problem == "").to_numpy()[rows]
+    return manifest.loc[keep, COLUMNS].reset_index(drop=True), rows[keep], left_out
+
+
+def save_histogram(manifest: pd.DataFrame, path: Path) -> None:
+    """Draw how many faces there are of each age (interval labels: of the middle of the interval)."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    low, high = age_bounds(manifest)
+    figure, axis = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    axis.hist((low + high) / 2, bins=np.arange(0, OLDEST + 3, 2), color="#4477aa")
+    axis.set(xlabel="age (years)", ylabel="faces", title=f"{len(manifest)} faces", xlim=(0, OLDEST))
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def summarise(out: Path, manifest: pd.DataFrame, left_out: pd.DataFrame) -> None:
+    """Print counts, ages, splits and the files left out."""
+    low, high = age_bounds(manifest)
+    exact = int((low == high).sum())
+    print(f"{out}: {len(manifest)} faces ({exact} with an exact age), ages {low.min():g} to {high.max():g} years")
+    counts = manifest["split"].value_counts()
+    print("  split: " + ", ".join(f"{name} {counts.get(name, 0)}" for name in SPLITS))
+    people = manifest["person"].replace("", np.nan).nunique()
+    print(f"  people: {people}" if people else "  people: unknown, so results on this set are not subject-exclusive")
+    print(f"  left out: {len(left_out)} files" + (f" (list: {out / 'left_out.csv'})" if len(left_out) else ""))
+    for reason, count in left_out["reason"].str.replace(r"^[^:]*: ", "", regex=True).value_counts().head(8).items():
+        print(f"    {count:6d}  {reason}")
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Run the whole preparation; raises DataError if it cannot be done."""
+    out: Path = arguments.out
+    settings = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in vars(arguments).items()
+        if key != "out" and not (arguments.name != "synthetic" and key in ("count", "seed"))
+    }
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; --out takes a folder.")
+    started = out / "started.json"
+    earlier = prepared_settings(out) or (json.loads(started.read_text()) if started.is_file() else settings)
+    if earlier != settings:
+        raise DataError(f"{out} was prepared with other settings ({earlier}); give another --out or delete it.")
+    if not (out / "prepared.json").is_file():
+        source, entries = open_source(arguments)
+        out.mkdir(parents=True, exist_ok=True)
+        started.write_text(json.dumps(settings, indent=1))
+        finish(out, source, entries, arguments)
+        started.rename(out / "prepared.json")
+    left_out = pd.read_csv(out / "left_out.csv", dtype=str, keep_default_na=False)
+    summarise(out, read_manifest(out / "manifest.csv"), left_out)
+
+
+def finish(out: Path, source: Source, entries: list[Entry | Problem], arguments: argparse.Namespace) -> None:
+    """Pack the crops and write every file but prepared.json."""
+    problems = [entry for entry in entries if isinstance(entry, Problem)]
+    good = []
+    for entry in entries:
+        if isinstance(entry, Entry):
+            reason = impossible(entry)
+            if reason:
+                problems.append(Problem(entry.path, reason))
+            else:
+                good.append(entry)
+    packed = pack_crops(source, good, out, arguments.size)
+    crops = np.load(out / "crops.partial.npy", mmap_mode="r")
+    manifest, rows, left_out = build_manifest(good, packed, crops, read_split_file(arguments.split_file))
+    if manifest.empty:
+        raise DataError(f"Not one of {len(good)} pictures could be used; the first: {left_out[0].reason}")
+    final = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8, (len(rows), *crops.shape[1:]))
+    for start in range(0, len(rows), 4096):
+        final[start : start + 4096] = crops[rows[start : start + 4096]]
+    final.flush()
+    manifest.to_csv(out / "manifest.csv", index=False)
+    table = pd.DataFrame([vars(problem) for problem in problems + left_out], columns=["path", "reason"])
+    table.to_csv(out / "left_out.csv", index=False)
+    save_histogram(manifest, out / "ages.png")
+    for name in ("crops.partial.npy", "progress.csv"):
+        (out / name).unlink()
+
+
+def read_split_file(path: Path | None) -> dict[str, str]:
+    """Split by name from a CSV with the columns name,split; {} for None; raises DataError if it is no such file."""
+    if path is None:
+        return {}
+    try:
+        table = pd.read_csv(path, dtype=str)
+        return dict(zip(table["name"], table["split"], strict=True))
+    except (OSError, KeyError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"--split-file {path} must be a CSV with the columns name,split ({error}).") from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; exit status 0 done, 2 nothing could be done."""
+    try:
+        prepare(parse_arguments(argv))
+    except DataError as error:
+        print(f"prepare_data: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("prepare_data: stopped; run the same command again to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
