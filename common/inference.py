@@ -1,0 +1,199 @@
+"""What every `__infer2` shares: its command line, its inputs, its table and CSV, its exit status."""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from common.crops import ImageError, decode_image, resize_crop
+from common.manifest import SPLITS, DataError, age_bounds, load_prepared, read_manifest
+from common.metrics import summarise
+from common.pipeline import AgePredictBasicPipeline
+from common.predictions import COLUMNS, OK
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+MODES = ("full", "bypass", "oracle")
+NO_FACE = "no face found"
+
+
+def inference_parser(description: str, mode: str, weights: Path) -> argparse.ArgumentParser:
+    """The command line of an end-to-end inference; the words are the same in every pipeline."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("inputs", nargs="*", metavar="PHOTO|FOLDER", help="pictures, or folders of them (none: the demo portrait)")
+    add("--manifest", type=Path, metavar="CSV", help="estimate the pictures of a manifest; its ages give the errors")
+    add("--split", choices=SPLITS, help="with --manifest: only this split")
+    add("--crops", action="store_true", help="the pictures are aligned face crops: do not look for faces")
+    add("--mode", choices=MODES, default=mode, help=f"full: corrected; bypass: base; oracle: upper bound ({mode})")
+    add("--weights", type=Path, default=weights, metavar="DIR", help="folder of weights (the released ones)")
+    add("--references", nargs="+", default=[], metavar="BANK", help="reference banks of your own")
+    add("--person", metavar="NAME|auto", help="whose personal references to use")
+    add("--interval", type=float, metavar="P", help="also give an interval that holds the age with probability P")
+    add("--out", type=Path, metavar="CSV", help="write the predictions here")
+    add("--explain", type=Path, metavar="DIR", help="draw the result into this folder")
+    add("--batch-size", type=int, default=64, metavar="N", help="crops estimated at once (64)")
+    add("--device", default="auto", help="auto, cpu or cuda")
+    return parser
+
+
+@dataclass(frozen=True)
+class FaceInput:
+    """One face to estimate: a row number of the manifest of inputs, its place among the row's faces, its crop."""
+
+    row: int
+    face: int
+    box: tuple[float, float, float, float] | None
+    crop: np.ndarray  # [S, S, 3] uint8
+
+
+def demo_photo() -> Path:
+    """The portrait of the demo: Eileen Collins, 1999 (NASA, public domain), from scikit-image."""
+    import skimage.data
+
+    return Path(skimage.data.__file__).parent / "astronaut.png"
+
+
+def list_inputs(arguments: argparse.Namespace) -> pd.DataFrame:
+    """Manifest of everything to be estimated, with a column `file`; raises DataError if there is nothing."""
+    if arguments.manifest and arguments.inputs:
+        raise DataError("Give photos or --manifest, not both.")
+    if arguments.split and not arguments.manifest:
+        raise DataError("--split needs --manifest.")
+    if arguments.manifest:
+        manifest = read_manifest(arguments.manifest)
+        manifest["file"] = [str(arguments.manifest.parent / path) for path in manifest["path"]]
+        manifest = manifest[manifest["split"] == arguments.split] if arguments.split else manifest
+        if manifest.empty:
+            part = f" in split '{arguments.split}'" if arguments.split else ""
+            raise DataError(f"{arguments.manifest} has no rows{part}.")
+        return manifest
+    files = [path for name in arguments.inputs or [demo_photo()] for path in _files(Path(name))]
+    manifest = pd.DataFrame({"path": [str(path) for path in files], "file": [str(path) for path in files]})
+    for column in ("id", "person", "gender", "group"):
+        manifest[column] = ""
+    return manifest.assign(age=np.nan, age_min=np.nan, age_max=np.nan)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise DataError(f"The folder {path} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return found
+
+
+def read_faces(
+    manifest: pd.DataFrame, arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline
+) -> Iterator[tuple[int, str, list[FaceInput] | str]]:
+    """Yield (row, id, faces or the reason why there are none) for every input, reading one picture at a time.
+
+    A manifest beside a crops.npy is read from it; otherwise pictures are opened, faces found and aligned, of a
+    labelled picture only the largest one.
+    """
+    size = pipeline.model.config.crop_size
+    packed = None
+    if arguments.manifest and (arguments.manifest.parent / "crops.npy").is_file():
+        packed = load_prepared(arguments.manifest.parent).crops
+    for row, record in zip(manifest.index, manifest.itertuples(), strict=True):
+        if packed is not None:
+            yield row, record.id, [FaceInput(row, 0, None, resize_crop(np.array(packed[row]), size))]
+            continue
+        try:
+            data = _read_bytes(record.file)
+            image = decode_image(data, record.path)
+        except ImageError as error:
+            yield row, record.id, str(error).removeprefix(f"{record.path}: ")
+            continue
+        number = record.id or hashlib.sha1(data).hexdigest()
+        if arguments.crops:
+            yield row, number, [FaceInput(row, 0, None, resize_crop(image, size))]
+            continue
+        found = pipeline.faces(image)[: 1 if arguments.manifest else None]
+        faces = [FaceInput(row, place, face.box, crop) for place, (face, crop) in enumerate(found)]
+        yield row, number, faces or NO_FACE
+
+
+def _read_bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ImageError("there is no such file.") from None
+    except OSError as error:
+        raise ImageError(f"cannot be read ({error.strerror}).") from None
+
+
+def estimate_base(
+    manifest: pd.DataFrame, arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline
+) -> pd.DataFrame:
+    """Predictions table of all inputs by the base regressor, in batches; failed inputs keep a row of their own."""
+    records: list[dict] = []
+    waiting: list[tuple[dict, np.ndarray]] = []
+    rows = tqdm(read_faces(manifest, arguments, pipeline), total=len(manifest), unit="picture", disable=len(manifest) < 20)
+    for row, number, faces in rows:
+        known = _known(manifest.loc[row], number)
+        if isinstance(faces, str):
+            records.append(known | {"status": faces})
+            continue
+        for face in faces:
+            box = "" if face.box is None else " ".join(f"{edge:.0f}" for edge in face.box)
+            records.append(known | {"face": face.face, "box": box, "status": OK, "n_references": 0})
+            waiting.append((records[-1], face.crop))
+        if len(waiting) >= arguments.batch_size:
+            _estimate(waiting, arguments.batch_size, pipeline)
+    _estimate(waiting, arguments.batch_size, pipeline)
+    return pd.DataFrame(records, columns=COLUMNS)
+
+
+def _known(row: pd.Series, number: str) -> dict:
+    low, high = (bound[0] for bound in age_bounds(pd.DataFrame([row])))
+    known = {column: row[column] for column in ("path", "person", "gender", "group")}
+    true_age = low if low == high else np.nan
+    return known | {"id": number, "true_age": true_age, "true_age_min": low, "true_age_max": high}
+
+
+def _estimate(waiting: list[tuple[dict, np.ndarray]], batch_size: int, pipeline: AgePredictBasicPipeline) -> None:
+    if waiting:
+        ages = pipeline.predict(np.stack([crop for _, crop in waiting]), batch_size).ages
+        for (record, _), age in zip(waiting, ages, strict=True):
+            record["base_age"] = record["age"] = float(age)
+        waiting.clear()
+
+
+def print_result(table: pd.DataFrame, limit: int = 40) -> None:
+    """Print the ages (of up to `limit` faces), the errors where ages are known, and what failed (on stderr)."""
+    good, failed = table[table["status"] == OK], table[table["status"] != OK]
+    if len(good) <= limit:
+        print(f"{'picture':44s} {'face':>4s} {'age':>6s}" + ("  true age" if good["true_age_min"].notna().any() else ""))
+        for row in good.itertuples():
+            truth = "" if np.isnan(row.true_age_min) else f"  {_span(row.true_age_min, row.true_age_max)}"
+            print(f"{_shortened(row.path, 44):44s} {row.face:4d} {row.age:6.1f}{truth}")
+    else:
+        print(f"{len(good)} faces estimated.")
+    labelled = good[good["true_age_min"].notna()]
+    if len(labelled):
+        for kind, part in summarise(labelled).items():
+            if isinstance(part, dict):
+                print(f"{kind} labels: " + "  ".join(f"{key} {value}" for key, value in part["all"].items()))
+    for row in failed.itertuples():
+        print(f"not estimated: {row.path}: {row.status}", file=sys.stderr)
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g}-{high:g}"
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else "…" + text[-(width - 1) :]
+
+
+def exit_status(table: pd.DataFrame) -> int:
+    """0 if every input was estimated, 1 if some failed, 2 if all did."""
+    good = table["status"] == OK
+    return 0 if good.all() else 1 if good.any() else 2

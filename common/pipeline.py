@@ -1,0 +1,95 @@
+"""`AgePredictBasicPipeline`: photos or crops in, base ages out, in a few lines of Python."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from common.bar import BAR, central_view
+from common.checkpoints import WEIGHTS, load_bar
+from common.crops import load_image
+from common.faces import FaceCrop, FaceDetector
+
+RELEASED = WEIGHTS / "AgeRegBaseline"
+
+
+class AgePrediction(NamedTuple):
+    """ages [N] float32 years; log_probs [N, n_ages] float32; embeddings [N, E] float32 (NaN where no face)."""
+
+    ages: np.ndarray
+    log_probs: np.ndarray
+    embeddings: np.ndarray
+
+
+class AgePredictBasicPipeline:
+    """The base regressor with everything around it: faces found, aligned, estimated in batches.
+
+    >>> pipeline = AgePredictBasicPipeline.from_weights()             # doctest: +SKIP
+    >>> faces = pipeline.faces("photo.jpg")                           # doctest: +SKIP
+    >>> pipeline.predict([face.crop for face in faces]).ages          # doctest: +SKIP
+    array([36.1], dtype=float32)
+    """
+
+    def __init__(self, model: BAR, device: str = "cpu"):
+        self.model, self.device = model, device
+        self.detector: FaceDetector | None = None
+
+    @classmethod
+    def from_weights(cls, path: str | Path = RELEASED, device: str = "auto") -> "AgePredictBasicPipeline":
+        """Load released weights (those of this repository by default); raises common.bar.WeightsError."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(load_bar(path, device), device)
+
+    @property
+    def ages(self) -> np.ndarray:
+        """The ages [n_ages] float32 in years that the columns of `log_probs` stand for."""
+        return self.model.ages.cpu().numpy()
+
+    def faces(self, image: str | Path | np.ndarray) -> list[FaceCrop]:
+        """Faces of a photo (a file, or [H, W, 3] uint8 RGB), the largest first; raises crops.ImageError."""
+        self.detector = self.detector or FaceDetector()
+        picture = image if isinstance(image, np.ndarray) else load_image(image)
+        return self.detector.crops(picture, self.model.config.crop_size)
+
+    def predict(
+        self, images: np.ndarray | Sequence[np.ndarray | str | Path], batch_size: int = 64
+    ) -> AgePrediction:
+        """Estimate ages.
+
+        Parameters
+        ----------
+        images : crops [N, S, S, 3] uint8 RGB (S = crop_size of the weights, also as a list), or a list of photos
+            (files or [H, W, 3] uint8), of each of which the largest face is taken
+        batch_size : crops estimated at once
+
+        Returns
+        -------
+        AgePrediction; a photo without a face gets NaN in all three. Raises crops.ImageError for a bad file.
+        """
+        crops = [image if self._is_crop(image) else self._largest(image) for image in images]
+        found = [place for place, crop in enumerate(crops) if crop is not None]
+        config = self.model.config
+        ages = np.full(len(crops), np.nan, np.float32)
+        log_probs = np.full((len(crops), len(self.model.ages)), np.nan, np.float32)
+        embeddings = np.full((len(crops), config.embedding_size), np.nan, np.float32)
+        for start in range(0, len(found), batch_size):
+            places = found[start : start + batch_size]
+            batch = np.stack([crops[place] for place in places])  # [B, S, S, 3]
+            ages[places], log_probs[places], embeddings[places] = self._forward(batch)
+        return AgePrediction(ages, log_probs, embeddings)
+
+    @torch.inference_mode()
+    def _forward(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        output = self.model(central_view(torch.from_numpy(crops).to(self.device), self.model.config))
+        return tuple(tensor.cpu().numpy() for tensor in output)
+
+    def _is_crop(self, image: np.ndarray | str | Path) -> bool:
+        size = self.model.config.crop_size
+        return isinstance(image, np.ndarray) and image.shape == (size, size, 3)
+
+    def _largest(self, image: np.ndarray | str | Path) -> np.ndarray | None:
+        faces = self.faces(image)
+        return faces[0].crop if faces else None
