@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.manifest import DataError, age_bounds, load_prepared
+from common.errors import DataError
+from common.manifest import age_bounds, load_prepared
 
 
 class Batch(NamedTuple):

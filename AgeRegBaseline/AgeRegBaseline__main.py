@@ -1,8 +1,8 @@
 """Train the base regressor.
 
-    python AgeRegBaseline__main.py                                    # on drawn faces, no download
-    python AgeRegBaseline__main.py --data data/prepared/utkface --epochs 8
-    python AgeRegBaseline__main.py --resume runs/AgeRegBaseline/2026-11-23_17-00-00
+python AgeRegBaseline__main.py                                    # on drawn faces, no download
+python AgeRegBaseline__main.py --data data/prepared/utkface --epochs 8
+python AgeRegBaseline__main.py --resume runs/AgeRegBaseline/2026-11-23_17-00-00
 """
 
 import json
@@ -12,10 +12,9 @@ from pathlib import Path
 
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig, parse_arguments
 from AgeRegBaseline.AgeRegBaseline__train import fit, start_run
-from common.bar import WeightsError
 from common.checkpoints import REPOSITORY, settings_of
 from common.config import read_config
-from common.manifest import DataError
+from common.errors import DataError, UserError
 from scripts.prepare_data import main as prepare_data
 
 SYNTHETIC = REPOSITORY / "data" / "prepared" / "synthetic"
@@ -61,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         run = start_run(config, folders, folder, resume=bool(options.resume))
         print(f"{len(run.faces)} faces to train on, {len(run.validation)} to select by; run folder {folder}")
         weights = fit(run)
-    except (DataError, WeightsError) as error:
+    except UserError as error:
         print(f"AgeRegBaseline: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

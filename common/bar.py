@@ -10,14 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.age_distribution import expectation, gaussian_targets, median
+from common.errors import WeightsError
 from common.torchvision_cpu import allow_torchvision_import
 
 HEADS = ("distribution", "mean_variance", "regression")
 DECODES = ("mean", "median")
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be loaded; the message says in one sentence what, where and what to do."""
 
 
 @dataclass(frozen=True)

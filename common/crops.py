@@ -9,14 +9,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from skimage.transform import SimilarityTransform
 
+from common.errors import ImageError
+
 TEMPLATE_SIZE = 200
 # Left eye, right eye, nose, left and right mouth corner (x, y) in the template frame.
 TEMPLATE = ((60.0, 58.0), (138.0, 58.0), (98.0, 104.0), (63.0, 139.0), (132.0, 139.0))
 SMALLEST_SIDE = 16  # pixels; below it there is no face to look at
-
-
-class ImageError(ValueError):
-    """A picture that cannot be used; the message says in one sentence which, why and what to do."""
 
 
 def load_image(path: str | Path) -> np.ndarray:

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from common.crops import ImageError, decode_image, resize_crop
-from common.manifest import SPLITS, DataError, age_bounds, load_prepared, read_manifest
+from common.crops import decode_image, resize_crop
+from common.errors import DataError, ImageError
+from common.manifest import SPLITS, age_bounds, load_prepared, read_manifest
 from common.metrics import summarise
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import COLUMNS, OK
@@ -22,24 +23,38 @@ MODES = ("full", "bypass", "oracle")
 NO_FACE = "no face found"
 
 
-def inference_parser(description: str, mode: str, weights: Path) -> argparse.ArgumentParser:
-    """The command line of an end-to-end inference; the words are the same in every pipeline."""
+def input_parser(description: str, weights: Path) -> argparse.ArgumentParser:
+    """The part of a command line that names pictures, weights and device."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("inputs", nargs="*", metavar="PHOTO|FOLDER", help="pictures, or folders of them (none: the demo portrait)")
     add("--manifest", type=Path, metavar="CSV", help="estimate the pictures of a manifest; its ages give the errors")
     add("--split", choices=SPLITS, help="with --manifest: only this split")
     add("--crops", action="store_true", help="the pictures are aligned face crops: do not look for faces")
-    add("--mode", choices=MODES, default=mode, help=f"full: corrected; bypass: base; oracle: upper bound ({mode})")
     add("--weights", type=Path, default=weights, metavar="DIR", help="folder of weights (the released ones)")
+    add("--batch-size", type=_positive, default=64, metavar="N", help="crops estimated at once (64)")
+    add("--device", default="auto", help="auto, cpu or cuda")
+    return parser
+
+
+def inference_parser(description: str, mode: str, weights: Path) -> argparse.ArgumentParser:
+    """The command line of an end-to-end inference; the words are the same in every pipeline."""
+    parser = input_parser(description, weights)
+    add = parser.add_argument
+    add("--mode", choices=MODES, default=mode, help=f"full: corrected; bypass: base; oracle: upper bound ({mode})")
     add("--references", nargs="+", default=[], metavar="BANK", help="reference banks of your own")
     add("--person", metavar="NAME|auto", help="whose personal references to use")
     add("--interval", type=float, metavar="P", help="also give an interval that holds the age with probability P")
     add("--out", type=Path, metavar="CSV", help="write the predictions here")
     add("--explain", type=Path, metavar="DIR", help="draw the result into this folder")
-    add("--batch-size", type=int, default=64, metavar="N", help="crops estimated at once (64)")
-    add("--device", default="auto", help="auto, cpu or cuda")
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
 
 
 @dataclass(frozen=True)
@@ -133,29 +148,27 @@ def estimate_base(
     manifest: pd.DataFrame, arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline
 ) -> pd.DataFrame:
     """Predictions table of all inputs by the base regressor, in batches; failed inputs keep a row of their own."""
+    low, high = age_bounds(manifest)
+    manifest = manifest.assign(
+        true_age_min=low, true_age_max=high, true_age=np.where(low == high, low, np.nan), n_references=0
+    )
+    known_columns = [name for name in COLUMNS if name in manifest.columns]
     records: list[dict] = []
     waiting: list[tuple[dict, np.ndarray]] = []
-    rows = tqdm(read_faces(manifest, arguments, pipeline), total=len(manifest), unit="picture", disable=len(manifest) < 20)
-    for row, number, faces in rows:
-        known = _known(manifest.loc[row], number)
+    inputs = read_faces(manifest, arguments, pipeline)
+    for row, number, faces in tqdm(inputs, total=len(manifest), unit="picture", disable=len(manifest) < 20):
+        known = manifest.loc[row, known_columns].to_dict() | {"id": number}
         if isinstance(faces, str):
             records.append(known | {"status": faces})
             continue
         for face in faces:
             box = "" if face.box is None else " ".join(f"{edge:.0f}" for edge in face.box)
-            records.append(known | {"face": face.face, "box": box, "status": OK, "n_references": 0})
+            records.append(known | {"face": face.face, "box": box, "status": OK})
             waiting.append((records[-1], face.crop))
         if len(waiting) >= arguments.batch_size:
             _estimate(waiting, arguments.batch_size, pipeline)
     _estimate(waiting, arguments.batch_size, pipeline)
     return pd.DataFrame(records, columns=COLUMNS)
-
-
-def _known(row: pd.Series, number: str) -> dict:
-    low, high = (bound[0] for bound in age_bounds(pd.DataFrame([row])))
-    known = {column: row[column] for column in ("path", "person", "gender", "group")}
-    true_age = low if low == high else np.nan
-    return known | {"id": number, "true_age": true_age, "true_age_min": low, "true_age_max": high}
 
 
 def _estimate(waiting: list[tuple[dict, np.ndarray]], batch_size: int, pipeline: AgePredictBasicPipeline) -> None:
@@ -170,7 +183,8 @@ def print_result(table: pd.DataFrame, limit: int = 40) -> None:
     """Print the ages (of up to `limit` faces), the errors where ages are known, and what failed (on stderr)."""
     good, failed = table[table["status"] == OK], table[table["status"] != OK]
     if len(good) <= limit:
-        print(f"{'picture':44s} {'face':>4s} {'age':>6s}" + ("  true age" if good["true_age_min"].notna().any() else ""))
+        labelled = good["true_age_min"].notna().any()
+        print(f"{'picture':44s} {'face':>4s} {'age':>6s}" + ("  true age" if labelled else ""))
         for row in good.itertuples():
             truth = "" if np.isnan(row.true_age_min) else f"  {_span(row.true_age_min, row.true_age_max)}"
             print(f"{_shortened(row.path, 44):44s} {row.face:4d} {row.age:6.1f}{truth}")

@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.errors import DataError
+
 COLUMNS = ["path", "id", "age", "age_min", "age_max", "person", "gender", "group", "split"]
 NUMBERS = ["age", "age_min", "age_max"]
 SPLITS = ("base", "dar", "val", "calib", "test")
 OLDEST = 120.0  # years; the upper end of an interval that is open above ("70 and more")
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message says in one sentence what, where and what to do."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,7 @@ def load_prepared(folder: str | Path) -> PreparedSet:
     folder = Path(folder)
     for name in ("manifest.csv", "crops.npy", "prepared.json"):
         if not (folder / name).is_file():
-            raise DataError(
-                f"{folder} is not a prepared data set (no {name}); make one with scripts/prepare_data.py."
-            )
+            raise DataError(f"{folder} is not a prepared data set (no {name}); make one with scripts/prepare_data.py.")
     manifest = read_manifest(folder / "manifest.csv")
     crops = np.load(folder / "crops.npy", mmap_mode="r")
     if len(manifest) != len(crops):

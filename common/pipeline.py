@@ -10,9 +10,19 @@ import torch
 from common.bar import BAR, central_view
 from common.checkpoints import WEIGHTS, load_bar
 from common.crops import load_image
+from common.errors import WeightsError
 from common.faces import FaceCrop, FaceDetector
 
 RELEASED = WEIGHTS / "AgeRegBaseline"
+
+
+def pick_device(name: str) -> str:
+    """'cuda' or 'cpu' for 'auto', else the name itself; raises WeightsError for a device that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise WeightsError(f"There is no device '{name}'; use auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise WeightsError("This machine (or this build of torch) has no CUDA device; use --device cpu.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 class AgePrediction(NamedTuple):
@@ -38,9 +48,8 @@ class AgePredictBasicPipeline:
 
     @classmethod
     def from_weights(cls, path: str | Path = RELEASED, device: str = "auto") -> "AgePredictBasicPipeline":
-        """Load released weights (those of this repository by default); raises common.bar.WeightsError."""
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        """Load released weights (those of this repository by default); raises WeightsError."""
+        device = pick_device(device)
         return cls(load_bar(path, device), device)
 
     @property
@@ -54,9 +63,7 @@ class AgePredictBasicPipeline:
         picture = image if isinstance(image, np.ndarray) else load_image(image)
         return self.detector.crops(picture, self.model.config.crop_size)
 
-    def predict(
-        self, images: np.ndarray | Sequence[np.ndarray | str | Path], batch_size: int = 64
-    ) -> AgePrediction:
+    def predict(self, images: np.ndarray | Sequence[np.ndarray | str | Path], batch_size: int = 64) -> AgePrediction:
         """Estimate ages.
 
         Parameters

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.manifest import DataError, age_bounds
+from common.errors import DataError
+from common.manifest import age_bounds
 
 COLUMNS = [
     "id", "path", "face", "box", "status", "true_age", "base_age", "age", "interval_low", "interval_high",

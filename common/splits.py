@@ -8,7 +8,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from common.manifest import SPLITS, DataError, age_bounds
+from common.errors import DataError
+from common.manifest import SPLITS, age_bounds
 
 SHARES = {"base": 0.70, "dar": 0.10, "val": 0.06, "calib": 0.06, "test": 0.08}
 DUPLICATE_CORRELATION = 0.985  # of 16 x 16 grey thumbnails

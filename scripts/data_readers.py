@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from common.synthetic import generate_faces
 from PIL import Image
 
-from common.manifest import DataError
+from common.errors import DataError
+from common.synthetic import generate_faces
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 UTKFACE_NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_\d+(\.jpg\.chip)?\.jpg$", re.IGNORECASE)
@@ -146,9 +146,7 @@ def read_fgnet(source: Source, options: dict) -> list[Entry | Problem]:
         if match is None:
             entries.append(Problem(name, "misnamed: expected a name like 001A02.JPG"))
         else:
-            entries.append(
-                Entry(name, age=float(match[2]), person=match[1], ready_crop=options["crops"])
-            )
+            entries.append(Entry(name, age=float(match[2]), person=match[1], ready_crop=options["crops"]))
     return entries
 
 
@@ -207,5 +205,9 @@ def _number(text: str) -> float | None:
 
 
 READERS = {
-    "utkface": read_utkface, "fairface": read_fairface, "fgnet": read_fgnet, "csv": read_csv, "synthetic": read_synthetic,
+    "utkface": read_utkface,
+    "fairface": read_fairface,
+    "fgnet": read_fgnet,
+    "csv": read_csv,
+    "synthetic": read_synthetic,
 }

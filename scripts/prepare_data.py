@@ -15,11 +15,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
-from common.faces import FaceDetector
 from tqdm import tqdm
 
-from common.crops import ImageError, align_face, decode_image, resize_crop
-from common.manifest import COLUMNS, OLDEST, SPLITS, DataError, age_bounds, prepared_settings, read_manifest
+from common.crops import align_face, decode_image, resize_crop
+from common.errors import DataError, ImageError, UserError
+from common.faces import FaceDetector
+from common.manifest import COLUMNS, OLDEST, SPLITS, age_bounds, prepared_settings, read_manifest
 from common.splits import assign_splits, components, conflicting, duplicate_pairs, equal_pairs
 from scripts.data_readers import READERS, Entry, Problem, Source, SyntheticSource
 
@@ -251,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; exit status 0 done, 2 nothing could be done."""
     try:
         prepare(parse_arguments(argv))
-    except DataError as error:
+    except UserError as error:
         print(f"prepare_data: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

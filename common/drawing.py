@@ -1,0 +1,67 @@
+"""Pictures of results: a photo with its estimated ages, a face beside its predicted distribution."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from common.errors import DataError
+
+BLUE, ORANGE = "#4477aa", "#ee7733"  # told apart by colour-blind readers
+
+
+def new_figure(width: float, height: float, columns: int = 1):
+    """A matplotlib figure (inches) and its axes [columns], drawn without a screen."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, columns, figsize=(width, height), layout="constrained", squeeze=False)
+    return figure, axes[0]
+
+
+def save_figure(figure, path: Path) -> None:
+    """Write a figure as PNG and close it; raises DataError if the place cannot be written."""
+    from matplotlib import pyplot
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise DataError(f"The picture cannot be written to {path} ({error.strerror}).") from None
+    finally:
+        pyplot.close(figure)
+
+
+def draw_photo(image: np.ndarray, faces: pd.DataFrame, path: Path) -> None:
+    """Draw a photo [H, W, 3] uint8 with the box and estimated age of each face (rows of a predictions table)."""
+    height, width = image.shape[:2]
+    scale = 7 / max(height, width)
+    figure, (axis,) = new_figure(max(3, width * scale), max(3, height * scale))
+    axis.imshow(image)
+    axis.set_axis_off()
+    for row in faces.itertuples():
+        left, top, right, bottom = (float(edge) for edge in row.box.split())
+        axis.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=ORANGE, linewidth=2)
+        axis.text(
+            left, top, f"{row.age:.0f} years", va="bottom", ha="left", fontsize=13, color="white",
+            bbox={"facecolor": ORANGE, "edgecolor": "none", "pad": 2},
+        )  # fmt: skip
+    save_figure(figure, path)
+
+
+def draw_distribution(crop: np.ndarray, ages: np.ndarray, log_probs: np.ndarray, marks: dict, path: Path) -> None:
+    """Draw a crop [S, S, 3] uint8 beside its distribution over ages.
+
+    `ages` [n_ages] years and `log_probs` [n_ages]; `marks` are vertical lines, label to age in years.
+    """
+    figure, (left, right) = new_figure(9, 3.4, columns=2)
+    left.imshow(crop)
+    left.set_axis_off()
+    right.bar(ages, np.exp(log_probs), width=1.0, color=BLUE)
+    styles = ("-", "--", ":")
+    for style, (label, age) in zip(styles, marks.items(), strict=False):
+        right.axvline(age, color=ORANGE if style == "-" else "black", linestyle=style, label=f"{label} {age:.1f}")
+    right.set(xlabel="age (years)", ylabel="probability", xlim=(ages[0] - 0.5, ages[-1] + 0.5))
+    right.legend(frameon=False)
+    save_figure(figure, path)
