@@ -66,12 +66,12 @@ def bf16_pays(config: AgeRegBaselineConfig) -> bool:
 
 def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, resume: bool) -> Run:
     """Load data and model, and the state of `folder` if it is to be resumed; raises DataError, WeightsError."""
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and bf16_pays(config))
-    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=config.device == "cpu")
     faces = FaceSet(folders, "base", config.crop_size, config.limit)
     validation = FaceSet(folders, "val", config.crop_size, config.limit)
     order = TrainingOrder(faces, config.batch_size, config.interval_fraction, config.seed)
     model = build_model(config).to(memory_format=torch.channels_last)
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and bf16_pays(config))
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=config.device == "cpu")
     model, optimizer = accelerator.prepare(
         model, AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     )

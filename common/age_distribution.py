@@ -24,8 +24,13 @@ def gaussian_targets(age: Tensor, ages: Tensor, sigma: float) -> Tensor:
     >>> gaussian_targets(torch.tensor([1.0]), torch.tensor([0.0, 1.0, 2.0]), sigma=1.0)
     tensor([[0.2741, 0.4519, 0.2741]])
     """
+    return gaussian_log_probs(age, ages, sigma).exp()
+
+
+def gaussian_log_probs(age: Tensor, ages: Tensor, sigma: float) -> Tensor:
+    """The logarithm [B, n_ages] of `gaussian_targets`, finite everywhere."""
     _check_vector(age, "age")
-    return torch.softmax(-((ages[None, :] - age[:, None]) ** 2) / (2 * sigma**2), dim=1)  # [B, n_ages]
+    return torch.log_softmax(-((ages[None, :] - age[:, None]) ** 2) / (2 * sigma**2), dim=1)  # [B, n_ages]
 
 
 def expectation(log_probs: Tensor, ages: Tensor) -> Tensor:

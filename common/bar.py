@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.age_distribution import expectation, gaussian_targets, median
+from common.age_distribution import expectation, gaussian_log_probs, median
 from common.errors import WeightsError
 from common.torchvision_cpu import allow_torchvision_import
 
@@ -94,7 +94,7 @@ class BAR(nn.Module):
         if self.config.head == "regression":
             middle, half = (self.ages[0] + self.ages[-1]) / 2, (self.ages[-1] - self.ages[0]) / 2
             age = middle + half * scores[:, 0]  # [B]
-            return BAROutput(age, gaussian_targets(age, self.ages, self.config.sigma).log(), embedding.float())
+            return BAROutput(age, gaussian_log_probs(age, self.ages, self.config.sigma), embedding.float())
         log_probs = F.log_softmax(scores, dim=1)  # [B, n_ages]
         decode = expectation if self.config.decode == "mean" else median
         return BAROutput(decode(log_probs, self.ages), log_probs, embedding.float())

@@ -25,6 +25,8 @@ def load_image(path: str | Path) -> np.ndarray:
         raise ImageError(f"{path}: there is no such file.") from None
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValueError:  # a null byte in the name
+        raise ImageError(f"{path!r}: this is not a usable file name.") from None
     return decode_image(data, str(path))
 
 
@@ -42,7 +44,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         raise ImageError(f"{name}: the picture is too large; shrink it below 89 megapixels.") from None
     except UnidentifiedImageError:
         raise ImageError(f"{name}: this is not a picture in a known format (JPEG, PNG, WebP, …).") from None
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, RuntimeError) as error:
         raise ImageError(f"{name}: the picture is broken ({error}).") from None
     if min(image.shape[:2]) < SMALLEST_SIDE:
         size = f"{image.shape[1]} x {image.shape[0]}"
@@ -52,8 +54,9 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        values = np.asarray(picture).astype(np.float64)  # [H, W] 16-bit grey, or floats in 0..1
-        scale = 255.0 if picture.mode == "F" and values.max() <= 1 else 255.0 / 65535.0
+        values = np.nan_to_num(np.asarray(picture, np.float64))  # [H, W] 16-bit grey, or floats in 0..1 or 0..255
+        nominal = 65535.0 if picture.mode != "F" or values.max() > 255 else 255.0 if values.max() > 1 else 1.0
+        scale = 255.0 / nominal
         grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if "A" in picture.getbands() or "transparency" in picture.info:

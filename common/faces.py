@@ -46,15 +46,15 @@ class FaceDetector:
         if not faces and max(image.shape[:2]) > FIRST_SIDE:
             faces = self._search(image, SECOND_SIDE)
         if not faces:
-            border = round(PADDING * max(image.shape[:2]))
-            padded = cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REPLICATE)
-            faces = [_moved(face, -border) for face in self._search(padded, FIRST_SIDE)]
+            faces = self._search(image, FIRST_SIDE, PADDING)
         return sorted(faces, key=_area, reverse=True)
 
-    def _search(self, image: np.ndarray, side: int) -> list[Face]:
-        ratio = max(1.0, max(image.shape[:2]) / side)  # pixels of the picture in one that is searched
+    def _search(self, image: np.ndarray, side: int, padding: float = 0) -> list[Face]:
+        ratio = max(1.0, max(image.shape[:2]) * (1 + 2 * padding) / side)  # pixels of the picture in one searched
         size = (max(1, round(image.shape[1] / ratio)), max(1, round(image.shape[0] / ratio)))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if ratio > 1 else image
+        border = round(padding * max(small.shape[:2]))
+        small = cv2.copyMakeBorder(small, border, border, border, border, cv2.BORDER_REPLICATE)
         try:
             boxes, landmarks = self.network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), MIN_FACE)
         except ValueError as error:
@@ -63,19 +63,15 @@ class FaceDetector:
             raise
         faces = []
         for box, points in zip(boxes, landmarks, strict=True):
-            marks = np.stack([points[:5], points[5:]], axis=1).astype(np.float32) * ratio  # [5, 2]
+            marks = (np.stack([points[:5], points[5:]], axis=1).astype(np.float32) - border) * ratio  # [5, 2]
             if box[4] >= MIN_SCORE and np.ptp(marks, axis=0).min() >= 1:
-                faces.append(Face(tuple(float(edge) * ratio for edge in box[:4]), marks, float(box[4])))
+                edges = tuple((float(edge) - border) * ratio for edge in box[:4])
+                faces.append(Face(edges, marks, float(box[4])))
         return faces
 
     def crops(self, image: np.ndarray, size: int) -> list[FaceCrop]:
         """Every face of a picture with its aligned crop [size, size, 3] uint8, the largest face first."""
         return [FaceCrop(face, align_face(image, face.landmarks, size)) for face in self.detect(image)]
-
-
-def _moved(face: Face, by: float) -> Face:
-    left, top, right, bottom = face.box
-    return Face((left + by, top + by, right + by, bottom + by), face.landmarks + by, face.score)
 
 
 def _area(face: Face) -> float:

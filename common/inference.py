@@ -168,7 +168,7 @@ def estimate_base(
         if len(waiting) >= arguments.batch_size:
             _estimate(waiting, arguments.batch_size, pipeline)
     _estimate(waiting, arguments.batch_size, pipeline)
-    return pd.DataFrame(records, columns=COLUMNS)
+    return pd.DataFrame(records, columns=COLUMNS).astype({"face": "Int64", "age": float, "true_age_min": float})
 
 
 def _estimate(waiting: list[tuple[dict, np.ndarray]], batch_size: int, pipeline: AgePredictBasicPipeline) -> None:

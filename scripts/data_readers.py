@@ -70,8 +70,8 @@ class Source:
                 for member in archive:
                     if member.isfile():
                         yield member.name, lambda member=member: archive.extractfile(member).read()
-        except tarfile.TarError as error:
-            raise DataError(f"{self.root} is neither a folder nor a readable tar archive ({error}).") from None
+        except tarfile.TarError:
+            raise DataError(f"{self.root} is neither a folder nor a readable tar archive.") from None
 
     def images(self) -> list[str]:
         """Names that end like a picture's."""

