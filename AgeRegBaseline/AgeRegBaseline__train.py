@@ -1,5 +1,6 @@
 """The training loop: every step is a function of (config, step), so a run can be cut anywhere and go on exactly."""
 
+import signal
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
 from common.augment import Augmentation, augment
 from common.bar import BAR, central_view
 from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
+from common.errors import DataError
 from common.metrics import summarise
 from common.predictions import prediction_table, write_predictions
 
@@ -57,6 +59,24 @@ class Run:
     progress: Progress
 
 
+class StopRequest:
+    """Within it, Ctrl-C (or SIGTERM) only notes that a stop is wanted; a second one interrupts at once."""
+
+    def __enter__(self) -> "StopRequest":
+        self.wanted = False
+        self.earlier = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.earlier.items():
+            signal.signal(number, handler)
+
+
 def bf16_pays(config: AgeRegBaselineConfig) -> bool:
     """Whether bfloat16 arithmetic is done in hardware on the device the config names."""
     if config.device != "cpu" and torch.cuda.is_available():
@@ -72,6 +92,8 @@ def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, re
     model = build_model(config).to(memory_format=torch.channels_last)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and bf16_pays(config))
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=config.device == "cpu")
+    if accelerator.num_processes > 1:
+        raise DataError("Training in several processes is not built yet; start one process.")
     model, optimizer = accelerator.prepare(
         model, AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     )
@@ -128,8 +150,8 @@ def train_step(run: Run, batch: Batch, number: int) -> tuple[float, float]:
     return loss.total.item(), loss.distance.mean().item()
 
 
-def train_epoch(run: Run) -> None:
-    """Train from the current step to the end of the epoch, saving the state on the way."""
+def train_epoch(run: Run, stop: StopRequest) -> None:
+    """Train from the current step to the end of the epoch, saving the state on the way and before a stop."""
     run.model.train()
     progress, steps = run.progress, run.order.steps
     bar = tqdm(total=steps, initial=progress.step, desc=f"epoch {progress.epoch + 1}/{run.config.epochs}", unit="step")
@@ -146,8 +168,10 @@ def train_epoch(run: Run) -> None:
             run.writer.add_scalar("train/loss", loss, number)
             run.writer.add_scalar("train/mae", distance, number)
             run.writer.add_scalar("train/learning_rate", run.schedule.get_last_lr()[0], number)
-        if progress.step % run.config.checkpoint_steps == 0:
+        if stop.wanted or progress.step % run.config.checkpoint_steps == 0:
             save_latest(run)
+        if stop.wanted:
+            raise KeyboardInterrupt
     bar.close()
 
 
@@ -195,22 +219,24 @@ def finish_epoch(run: Run, seconds: float) -> None:
 def fit(run: Run) -> Path:
     """Train until the last epoch or until `patience` epochs brought nothing; returns the folder of the weights.
 
-    A KeyboardInterrupt saves the state and is raised again; `start_run(…, resume=True)` goes on from there.
+    Ctrl-C saves the state after the current step and raises KeyboardInterrupt; `start_run(…, resume=True)` goes
+    on from there.
     """
+    with StopRequest() as stop:
+        _train_and_validate(run, stop)
+    run.writer.close()
+    return export(run)
+
+
+def _train_and_validate(run: Run, stop: StopRequest) -> None:
     progress = run.progress
     while progress.epoch < run.config.epochs:
         if progress.epoch - progress.best_epoch > run.config.patience:
             print(f"Early stop: {run.config.patience} epochs without a better validation error.")
             break
         started = time.monotonic()
-        try:
-            train_epoch(run)
-        except KeyboardInterrupt:
-            save_latest(run)
-            raise
+        train_epoch(run, stop)
         finish_epoch(run, time.monotonic() - started)
-    run.writer.close()
-    return export(run)
 
 
 def export(run: Run) -> Path:

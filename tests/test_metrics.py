@@ -1,10 +1,14 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from common.errors import DataError
 from common.metrics import interval_metrics, point_metrics, summarise
+from common.pipeline import RELEASED
 from common.predictions import COLUMNS, prediction_table, read_predictions, write_predictions
+from scripts.report_metrics import main as report_main
 
 
 def manifest(**columns) -> pd.DataFrame:
@@ -89,3 +93,26 @@ def test_what_is_no_predictions_table_is_refused(tmp_path):
 
 def read_empty() -> pd.DataFrame:
     return pd.DataFrame(columns=COLUMNS)
+
+
+def test_report_prints_and_stores_the_metrics_of_csv_files(tmp_path, capsys):
+    exact = prediction_table(manifest(age=[5.0, 30.0, 70.0]), np.array([7.0, 33.0, 60.0]))
+    interval = prediction_table(manifest(age_min=[20.0], age_max=[29.0], group=["indian"]), np.array([31.5]))
+    write_predictions(exact, tmp_path / "a.csv")
+    write_predictions(interval, tmp_path / "b.csv")
+    words = [f"A={tmp_path / 'a.csv'}", f"B={tmp_path / 'b.csv'}", "--json", str(tmp_path / "m.json")]
+    assert report_main(words) == 0
+    printed = capsys.readouterr().out
+    assert "| A | 3 | 5.00 |" in printed and "| – 65+ years | 1 | 10.00 |" in printed
+    assert "| B | 1 | 0.0 | 2.00 |" in printed and "| – indian | 1 |" in printed
+    assert json.loads((tmp_path / "m.json").read_text())["sets"]["A"]["exact"]["all"]["mae"] == 5.0
+    assert report_main(["a.csv"]) == 2 and "must look like NAME=" in capsys.readouterr().err
+
+
+def test_released_metrics_are_those_of_the_stored_predictions():
+    stored = json.loads((RELEASED / "metrics.json").read_text())
+    files = {path.stem: path for path in (RELEASED / "predictions").glob("*.csv")}
+    assert set(stored["sets"]) == set(files) and "utkface_test" in files
+    for name, path in files.items():
+        assert summarise(read_predictions(path)) == stored["sets"][name]
+    assert stored["sets"]["utkface_test"]["exact"]["all"]["mae"] <= 4.7  # the target of the first release

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -113,16 +115,24 @@ def trained(folder: Path) -> tuple[dict, pd.DataFrame]:
     return load_checkpoint(run / "latest_model.ckpt"), pd.read_csv(run / "history.csv").drop(columns="seconds")
 
 
-@pytest.mark.parametrize("stop_at", [2, 9])
-def test_a_killed_run_goes_on_exactly(synthetic_set, tmp_path, monkeypatch, capsys, stop_at):
-    words = ["--data", str(synthetic_set), "--epochs", "2", "--checkpoint-steps", "1", *TINY]
+def killed() -> None:
+    raise KeyboardInterrupt  # at once: nothing is saved
+
+
+def interrupted() -> None:
+    os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C: the step is finished, the state saved
+
+
+@pytest.mark.parametrize(("how", "stop_at", "saved_every"), [(killed, 2, 1), (killed, 9, 3), (interrupted, 4, 99)])
+def test_a_stopped_run_goes_on_exactly(synthetic_set, tmp_path, monkeypatch, capsys, how, stop_at, saved_every):
+    words = ["--data", str(synthetic_set), "--epochs", "2", "--checkpoint-steps", str(saved_every), *TINY]
     assert main([*words, "--runs", str(tmp_path / "whole")]) == 0
     step, calls = train.train_step, []
 
     def stopping(run, batch, number):
         calls.append(number)
         if len(calls) == stop_at:
-            raise KeyboardInterrupt
+            how()
         return step(run, batch, number)
 
     with monkeypatch.context() as patch:
@@ -130,6 +140,8 @@ def test_a_killed_run_goes_on_exactly(synthetic_set, tmp_path, monkeypatch, caps
         assert main([*words, "--runs", str(tmp_path / "cut")]) == 130
     assert "Go on with: python AgeRegBaseline__main.py --resume" in capsys.readouterr().err
     (run,) = (tmp_path / "cut" / "AgeRegBaseline").iterdir()
+    if how is interrupted:
+        assert load_checkpoint(run / "latest_model.ckpt")["progress"]["step"] == stop_at and len(calls) == stop_at
     assert main(["--resume", str(run)]) == 0
     (whole, whole_history), (cut, cut_history) = trained(tmp_path / "whole"), trained(tmp_path / "cut")
     assert whole_history.equals(cut_history) and len(whole_history) == 2

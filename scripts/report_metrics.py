@@ -1,0 +1,108 @@
+"""Metrics of stored predictions as a Markdown table, and as JSON; optionally the speed of the released weights.
+
+    python scripts/report_metrics.py UTKFace-test=weights/AgeRegBaseline/predictions/utkface_test.csv \\
+        --speed --json weights/AgeRegBaseline/metrics.json
+
+Reads predictions tables only (see common/predictions.py); no image is opened and nothing is estimated.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.errors import DataError, UserError
+from common.metrics import summarise
+from common.pipeline import RELEASED, AgePredictBasicPipeline
+from common.predictions import read_predictions
+
+
+def table_lines(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Markdown tables of summaries by set name: exact labels, then interval labels."""
+    lines = []
+    exact = {name: result["exact"] for name, result in results.items() if "exact" in result}
+    if exact:
+        lines += ["| set | faces | MAE | RMSE | bias | CS@3 | CS@5 | CS@10 |", "|---|---|---|---|---|---|---|---|"]
+        for name, part in exact.items():
+            row = part["all"]
+            lines.append(_row(name, row))
+            ages = part["by_age"]
+            lines += [_row(f"– {band} years", ages[band]) for band in ("0-12", "13-17", "21-60", "65+") if band in ages]
+    interval = {name: result["interval"] for name, result in results.items() if "interval" in result}
+    if interval:
+        lines += ["", "| set | faces | inside the interval (%) | distance to it (years) |", "|---|---|---|---|"]
+        for name, part in interval.items():
+            parts = {name: part["all"]} | {f"– {group}": row for group, row in part.get("by_group", {}).items()}
+            lines += [
+                f"| {key} | {row['n']} | {row['hit_rate']:.1f} | {row['distance']:.2f} |" for key, row in parts.items()
+            ]
+    return lines
+
+
+def _row(name: str, row: dict[str, float]) -> str:
+    shares = " | ".join(f"{row[key]:.1f}" for key in ("cs3", "cs5", "cs10"))
+    return f"| {name} | {row['n']} | {row['mae']:.2f} | {row['rmse']:.2f} | {row['bias']:+.2f} | {shares} |"
+
+
+def measure_speed(weights: Path, repeats: int = 5) -> dict[str, float]:
+    """Crops per second in batches of 64 on all cores, and milliseconds per crop one by one on one core (CPU)."""
+    pipeline = AgePredictBasicPipeline.from_weights(weights, "cpu")
+    size = pipeline.model.config.crop_size
+    crops = np.random.default_rng(0).integers(0, 256, (256, size, size, 3), dtype=np.uint8)
+    cores = torch.get_num_threads()
+    batched = min(_seconds(lambda: pipeline.predict(crops), repeats))
+    torch.set_num_threads(1)
+    single = min(_seconds(lambda: [pipeline.predict(crops[i : i + 1]) for i in range(32)], repeats)) / 32
+    torch.set_num_threads(cores)
+    return {"cores": cores, "crops_per_second": round(256 / batched, 1), "ms_per_crop_one_core": round(1e3 * single, 2)}
+
+
+def _seconds(work, repeats: int) -> list[float]:
+    work()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Print the tables, write the JSON; raises DataError for an argument that is no NAME=CSV."""
+    results = {}
+    for pair in arguments.predictions:
+        name, equals, path = pair.partition("=")
+        if not equals:
+            raise DataError(f"'{pair}' must look like NAME=predictions.csv.")
+        results[name] = summarise(read_predictions(path))
+    print("\n".join(table_lines(results)))
+    document: dict[str, Any] = {"sets": results}
+    if arguments.speed:
+        document["speed"] = measure_speed(arguments.weights)
+        print("\n" + "  ".join(f"{key} {value}" for key, value in document["speed"].items()))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; exit status 0 done, 2 nothing could be done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("predictions", nargs="+", metavar="NAME=CSV", help="a name and its predictions table")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all metrics here")
+    parser.add_argument("--speed", action="store_true", help="also time the weights on this machine's CPU")
+    parser.add_argument("--weights", type=Path, default=RELEASED, metavar="DIR", help="weights to time")
+    try:
+        report(parser.parse_args(argv))
+    except UserError as error:
+        print(f"report_metrics: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
