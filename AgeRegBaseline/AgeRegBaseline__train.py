@@ -4,6 +4,7 @@ import signal
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -17,7 +18,7 @@ from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import Batch, FaceSet, TrainingOrder, evaluation_batches
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
 from common.augment import Augmentation, augment
-from common.bar import BAR, central_view
+from common.bar import BAR, DECODES, central_view
 from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
 from common.errors import DataError
 from common.metrics import summarise
@@ -176,9 +177,9 @@ def train_epoch(run: Run, stop: StopRequest) -> None:
 
 
 @torch.inference_mode()
-def validate(run: Run) -> pd.DataFrame:
-    """Predictions on the val split, as a predictions table (see common/predictions.py)."""
-    model = run.accelerator.unwrap_model(run.model).eval()
+def validate(run: Run, model: BAR) -> pd.DataFrame:
+    """Predictions of a model on the val split, as a predictions table (see common/predictions.py)."""
+    model.eval()
     ages = []
     for batch in evaluation_batches(run.validation, EVALUATION_BATCH):
         with run.accelerator.autocast():
@@ -187,10 +188,15 @@ def validate(run: Run) -> pd.DataFrame:
     return prediction_table(manifest, torch.cat(ages).numpy())
 
 
+def selection_error(result: dict[str, Any]) -> float:
+    """What a model is chosen by: MAE on exact labels, or without any the mean distance to the interval (years)."""
+    return result["exact"]["all"]["mae"] if "exact" in result else result["interval"]["all"]["distance"]
+
+
 def finish_epoch(run: Run, seconds: float) -> None:
     """Validate, log, keep the weights if they are the best, and move the progress to the next epoch."""
     progress, steps = run.progress, run.order.steps
-    table = validate(run)
+    table = validate(run, run.accelerator.unwrap_model(run.model))
     result = summarise(table)
     row = {
         "epoch": progress.epoch + 1,
@@ -201,7 +207,7 @@ def finish_epoch(run: Run, seconds: float) -> None:
         "seconds": round(seconds, 1),
     }
     progress.history.append(row)
-    error = row["val_mae"] if "exact" in result else result["interval"]["all"]["distance"]
+    error = selection_error(result)
     if run.accelerator.is_main_process:
         for key in ("train_loss", "train_mae", "val_mae", "val_hit_rate"):
             run.writer.add_scalar(f"epoch/{key}", row[key], progress.epoch + 1)
@@ -240,11 +246,17 @@ def _train_and_validate(run: Run, stop: StopRequest) -> None:
 
 
 def export(run: Run) -> Path:
-    """Write the best weights in released form to <run>/weights and return that folder."""
+    """Write the best weights in released form, read out in the better way, to <run>/weights; returns that folder."""
     model = build_model(replace(run.config, pretrained=False))
     model.load_state_dict(load_checkpoint(run.folder / BEST)["model"])
+    model.to(run.accelerator.device, memory_format=torch.channels_last)
+    errors = {}
+    for decode in DECODES if run.config.head != "regression" else (run.config.decode,):
+        model.config = replace(run.config, decode=decode)
+        errors[decode] = selection_error(summarise(validate(run, model)))
+    model.config = replace(run.config, decode=min(errors, key=errors.get))
     notes = {
-        "validation_error_years": round(run.progress.best, 3),
+        "validation_error_years": errors,
         "epoch": run.progress.best_epoch + 1,
         "training": settings_of(run.config),
         "data": run.data,

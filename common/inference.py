@@ -59,9 +59,8 @@ def _positive(text: str) -> int:
 
 @dataclass(frozen=True)
 class FaceInput:
-    """One face to estimate: a row number of the manifest of inputs, its place among the row's faces, its crop."""
+    """One face to estimate: its place among the faces of its picture, its box in pixels, its crop."""
 
-    row: int
     face: int
     box: tuple[float, float, float, float] | None
     crop: np.ndarray  # [S, S, 3] uint8
@@ -99,9 +98,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise DataError(f"The folder {path} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return found
+    return found or [path]  # an empty folder stays in the list and is reported like any other bad input
 
 
 def read_faces(
@@ -118,7 +115,7 @@ def read_faces(
         packed = load_prepared(arguments.manifest.parent).crops
     for row, record in zip(manifest.index, manifest.itertuples(), strict=True):
         if packed is not None:
-            yield row, record.id, [FaceInput(row, 0, None, resize_crop(np.array(packed[row]), size))]
+            yield row, record.id, [FaceInput(0, None, resize_crop(np.array(packed[row]), size))]
             continue
         try:
             data = _read_bytes(record.file)
@@ -128,10 +125,10 @@ def read_faces(
             continue
         number = record.id or hashlib.sha1(data).hexdigest()
         if arguments.crops:
-            yield row, number, [FaceInput(row, 0, None, resize_crop(image, size))]
+            yield row, number, [FaceInput(0, None, resize_crop(image, size))]
             continue
         found = pipeline.faces(image)[: 1 if arguments.manifest else None]
-        faces = [FaceInput(row, place, face.box, crop) for place, (face, crop) in enumerate(found)]
+        faces = [FaceInput(place, face.box, crop) for place, (face, crop) in enumerate(found)]
         yield row, number, faces or NO_FACE
 
 
@@ -140,6 +137,8 @@ def _read_bytes(path: str) -> bytes:
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise ImageError("there is no such file.") from None
+    except IsADirectoryError:
+        raise ImageError(f"this folder holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))}).") from None
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror}).") from None
 

@@ -1,6 +1,5 @@
 """Prepared data sets: `manifest.csv` beside `crops.npy`, row i of the one being row i of the other."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,9 +81,3 @@ def load_prepared(folder: str | Path) -> PreparedSet:
             f"{folder}: manifest.csv has {len(manifest)} rows but crops.npy {len(crops)}; prepare it again."
         )
     return PreparedSet(folder, manifest, crops)
-
-
-def prepared_settings(folder: str | Path) -> dict:
-    """The settings a prepared set was made with ({} if the folder holds none)."""
-    path = Path(folder) / "prepared.json"
-    return json.loads(path.read_text()) if path.is_file() else {}

@@ -12,15 +12,15 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from common.crops import align_face, decode_image, resize_crop
+from common.drawing import BLUE, new_figure, save_figure
 from common.errors import DataError, ImageError, UserError
 from common.faces import FaceDetector
-from common.manifest import COLUMNS, OLDEST, SPLITS, age_bounds, prepared_settings, read_manifest
+from common.manifest import COLUMNS, OLDEST, SPLITS, age_bounds, read_manifest
 from common.splits import assign_splits, components, conflicting, duplicate_pairs, equal_pairs
 from scripts.data_readers import READERS, Entry, Problem, Source, SyntheticSource
 
@@ -160,15 +160,11 @@ def build_manifest(entries: list[Entry], packed: pd.DataFrame, crops: np.ndarray
 
 def save_histogram(manifest: pd.DataFrame, path: Path) -> None:
     """Draw how many faces there are of each age (interval labels: of the middle of the interval)."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     low, high = age_bounds(manifest)
-    figure, axis = pyplot.subplots(figsize=(8, 4), layout="constrained")
-    axis.hist((low + high) / 2, bins=np.arange(0, OLDEST + 3, 2), color="#4477aa")
+    figure, (axis,) = new_figure(8, 4)
+    axis.hist((low + high) / 2, bins=np.arange(0, OLDEST + 3, 2), color=BLUE)
     axis.set(xlabel="age (years)", ylabel="faces", title=f"{len(manifest)} faces", xlim=(0, OLDEST))
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 def summarise(out: Path, manifest: pd.DataFrame, left_out: pd.DataFrame) -> None:
@@ -195,16 +191,16 @@ def prepare(arguments: argparse.Namespace) -> None:
     }
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; --out takes a folder.")
-    started = out / "started.json"
-    earlier = prepared_settings(out) or (json.loads(started.read_text()) if started.is_file() else settings)
-    if earlier != settings:
-        raise DataError(f"{out} was prepared with other settings ({earlier}); give another --out or delete it.")
-    if not (out / "prepared.json").is_file():
+    done, started = out / "prepared.json", out / "started.json"
+    for earlier in (done, started):
+        if earlier.is_file() and json.loads(earlier.read_text()) != settings:
+            raise DataError(f"{out} was prepared with other settings ({earlier}); give another --out or delete it.")
+    if not done.is_file():
         source, entries = open_source(arguments)
         out.mkdir(parents=True, exist_ok=True)
         started.write_text(json.dumps(settings, indent=1))
         finish(out, source, entries, arguments)
-        started.rename(out / "prepared.json")
+        started.rename(done)
     left_out = pd.read_csv(out / "left_out.csv", dtype=str, keep_default_na=False)
     summarise(out, read_manifest(out / "manifest.csv"), left_out)
 

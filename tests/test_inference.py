@@ -126,7 +126,9 @@ def test_mistakes_are_one_sentence_and_status_2(words, message, weights, capsys)
 
 def test_nothing_estimated_is_status_2(album, weights, tmp_path):
     assert infer2([str(album / "corrupt.jpg"), str(tmp_path / "absent.jpg"), "--weights", weights]) == 2
-    assert infer2([str(tmp_path), "--weights", weights]) == 2  # an empty folder
+    (tmp_path / "empty").mkdir()
+    assert infer2([str(tmp_path / "empty"), "--weights", weights]) == 2
+    assert infer2([str(tmp_path / "empty"), str(album / "good.jpg"), "--weights", weights]) == 1
     assert infer([str(album / "corrupt.jpg"), "--weights", weights]) == 2
 
 

@@ -1,17 +1,37 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from common.synthetic import generate_faces, linear_probe_mae, render_face, sample_identity
+from common.synthetic import generate_faces, linear_probe_mae, photograph, render_face, sample_identity
+
+
+def faces(people: list, age: float, size: int = 200) -> np.ndarray:
+    """Each person once at this age in camera 0: [N, S, S, 3] float."""
+    drawn = [render_face(person, age, 0, np.random.default_rng(i), size) for i, person in enumerate(people)]
+    return np.stack(drawn).astype(float)
+
+
+def people(count: int) -> list:
+    rng = np.random.default_rng(0)
+    return [sample_identity(rng) for _ in range(count)]
+
+
+def centre_of(mask: np.ndarray) -> np.ndarray:
+    return np.argwhere(mask).mean(axis=0)[::-1]  # x, y
 
 
 def test_a_seed_decides_every_byte_and_longer_sets_begin_alike():
     crops, table = generate_faces(12, seed=3, size=64)
-    again, _ = generate_faces(20, seed=3, size=64)
+    again, longer = generate_faces(20, seed=3, size=64)
     other, _ = generate_faces(12, seed=4, size=64)
     assert np.array_equal(crops, again[:12])
+    assert table.equals(longer[:12])
+    assert crops.tobytes() == generate_faces(12, seed=3, size=64)[0].tobytes()
     assert not np.array_equal(crops, other)
     assert crops.shape == (12, 64, 64, 3) and crops.dtype == np.uint8
-    assert table["name"][11] == "synthetic_000011.png"
+    assert table["name"][11] == "synthetic_000011.png" and table["person"][11] == "p00002"
+    assert list(table.columns) == ["name", "age", "person", "gender", "group", "camera"]
 
 
 def test_people_appear_at_several_ages_in_both_cameras():
@@ -21,6 +41,20 @@ def test_people_appear_at_several_ages_in_both_cameras():
     assert table["age"].min() <= 3 and table["age"].max() >= 87
     assert set(table["camera"]) == {0, 1} and set(table["group"]) == {"a", "b"}
     assert set(table["gender"]) == {"male", "female"}
+    assert table["age"].dtype == np.int64 and table["age"].between(0, 90).all()
+    assert (table.groupby("person")[["gender", "group"]].nunique() == 1).all(axis=None)
+    ages = generate_faces(900, seed=0, size=4)[1]["age"]
+    decades = np.histogram(ages, bins=[0, 10, 20, 30, 40, 50, 60, 70, 80, 91])[0]
+    assert decades.min() > 70 and decades.max() < 135  # 100 each, if uniform
+
+
+def test_the_columns_describe_the_pictures():
+    crops, table = generate_faces(400, seed=0, size=32)
+    warmth = (crops[..., 0].astype(float) - crops[..., 2]).mean(axis=(1, 2))
+    skin = crops[:, 14:20, 12:20].mean(axis=(1, 2, 3))
+    cameras, groups = table["camera"].to_numpy(), table["group"].to_numpy()
+    assert warmth[cameras == 1].mean() - warmth[cameras == 0].mean() > 12
+    assert skin[groups == "a"].mean() - skin[groups == "b"].mean() > 40
 
 
 def test_the_second_camera_is_warmer_flatter_and_softer():
@@ -44,4 +78,40 @@ def test_age_changes_the_face_more_than_chance():
 def test_a_linear_probe_reads_the_age_but_not_well():
     probe, mean = linear_probe_mae(600, seed=0)
     assert probe == pytest.approx(9.6, abs=1.5)
-    assert mean > 20
+    assert 6 < probe < mean / 2 and 20 < mean < 28
+
+
+def test_eyes_and_mouth_lie_on_the_crop_template():
+    upright = faces(people(40), age=10).mean(axis=0)  # [200, 200, 3]: jitter and roll average out
+    grey = upright.mean(axis=2)
+    for x in (60, 138):
+        window = grey[40:76, x - 25 : x + 25]
+        offset = centre_of(window > window.max() - 30) + (x - 25, 40) - (x, 58)
+        assert np.abs(offset).max() < 4
+    redness = (upright[..., 0] - upright[..., 1])[115:165, 50:150]
+    offset = centre_of(redness > redness.max() - 6) + (50, 115) - (98, 139)
+    assert abs(offset[0]) < 6 and abs(offset[1]) < 10
+
+
+def test_every_cue_of_age_is_drawn():
+    drawn = [replace(person, hair=(40.0, 30.0, 26.0), grey_onset=45.0) for person in people(12)]
+    greying = [faces(drawn, age)[:, :12, 85:115].mean() for age in (30, 80)]
+    assert greying[1] - greying[0] > 100
+    dark = [replace(person, grey_onset=200.0) for person in drawn]  # the hair keeps its colour
+    detail = [np.abs(np.diff(faces(dark, age)[:, 60:130, 60:140], axis=1)).mean() for age in (30, 80)]
+    assert detail[1] > 1.15 * detail[0]
+    eyes = [(faces(dark, age)[:, 40:76, 40:160].min(axis=3) > 190).mean() for age in (1, 20)]
+    assert eyes[0] > 1.4 * eyes[1]
+
+
+def test_the_cameras_differ_in_noise_sharpness_and_colour():
+    flat, step = np.full((64, 64, 3), 110.0), np.full((64, 64, 3), 60.0)
+    step[32:] = 160.0
+    seeds = range(40)
+    for camera, noise, edge in ((0, 3.0, 100.0), (1, 7.0, 58.0)):
+        plain = np.stack([photograph(flat, camera, np.random.default_rng(i)) for i in seeds]).astype(float)
+        edges = np.stack([photograph(step, camera, np.random.default_rng(i)) for i in seeds]).astype(float)
+        assert np.diff(plain, axis=1).std() / 2**0.5 == pytest.approx(noise, rel=0.1)
+        assert (edges[:, 32] - edges[:, 31]).mean() == pytest.approx(edge, rel=0.1)
+        warm = plain[..., 0].mean() / plain[..., 2].mean()
+        assert warm == pytest.approx((1.0, 1.12 / 0.82)[camera], rel=0.02)

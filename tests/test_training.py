@@ -107,6 +107,9 @@ def test_a_run_leaves_its_files(tiny_run):
     assert history["val_mae"].iloc[0] == pytest.approx((table["age"] - table["true_age"]).abs().mean(), abs=0.01)
     notes = json.loads((tiny_run / "weights" / "config.json").read_text())
     assert notes["model"]["input_size"] == 48 and notes["training"]["epochs"] == 1 and notes["data"] == ["synthetic"]
+    errors = notes["validation_error_years"]
+    assert notes["model"]["decode"] == min(errors, key=errors.get) and set(errors) == {"mean", "median"}
+    assert errors["mean"] == pytest.approx(history["val_mae"].iloc[0], abs=0.01)
     assert load_bar(tiny_run / "weights").config.crop_size == 48
 
 
