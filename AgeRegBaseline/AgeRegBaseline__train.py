@@ -18,7 +18,7 @@ from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import Batch, FaceSet, TrainingOrder, evaluation_batches
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
 from common.augment import Augmentation, augment
-from common.bar import BAR, DECODES, central_view
+from common.bar import BAR, DECODES, central_view, estimate
 from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
 from common.errors import DataError
 from common.metrics import summarise
@@ -183,7 +183,8 @@ def validate(run: Run, model: BAR) -> pd.DataFrame:
     ages = []
     for batch in evaluation_batches(run.validation, EVALUATION_BATCH):
         with run.accelerator.autocast():
-            ages.append(model(central_view(batch.crops.to(run.accelerator.device), run.config)).age.float().cpu())
+            images = central_view(batch.crops.to(run.accelerator.device), run.config)
+            ages.append(estimate(model, images).age.float().cpu())
     manifest = pd.concat(run.validation.manifests, ignore_index=True)
     return prediction_table(manifest, torch.cat(ages).numpy())
 

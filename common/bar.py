@@ -1,5 +1,6 @@
 """The base regressor (BAR): one face in, an age, a distribution over ages and an embedding out."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class BARConfig:
         dropout: Probability of dropping a backbone feature in training.
         sigma: Spread in years of the target distribution, and of a regression head's distribution.
         decode: Read-out of the age from the distribution: mean or median.
+        mirror: Estimate from the face and its mirror image, averaged (twice the time).
     """
 
     backbone: str = "efficientnet_lite0"
@@ -46,6 +48,7 @@ class BARConfig:
     dropout: float = 0.2
     sigma: float = 2.0
     decode: str = "mean"
+    mirror: bool = True
 
     def __post_init__(self):
         for value, allowed, key in (
@@ -98,6 +101,16 @@ class BAR(nn.Module):
         log_probs = F.log_softmax(scores, dim=1)  # [B, n_ages]
         decode = expectation if self.config.decode == "mean" else median
         return BAROutput(decode(log_probs, self.ages), log_probs, embedding.float())
+
+
+def estimate(model: BAR, images: Tensor) -> BAROutput:
+    """What a BAR says of images [B, 3, I, I] float in 0..1, averaged with their mirrors if so configured."""
+    output = model(images)
+    if not model.config.mirror:
+        return output
+    mirrored = model(images.flip(3))
+    log_probs = torch.logaddexp(output.log_probs, mirrored.log_probs) - math.log(2)  # [B, n_ages] of the mean
+    return BAROutput((output.age + mirrored.age) / 2, log_probs, (output.embedding + mirrored.embedding) / 2)
 
 
 def central_view(crops: Tensor, config: BARConfig) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from common.bar import BAR, central_view
+from common.bar import BAR, central_view, estimate
 from common.checkpoints import WEIGHTS, load_bar
 from common.crops import load_image
 from common.errors import WeightsError
@@ -90,7 +90,7 @@ class AgePredictBasicPipeline:
 
     @torch.inference_mode()
     def _forward(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        output = self.model(central_view(torch.from_numpy(crops).to(self.device), self.model.config))
+        output = estimate(self.model, central_view(torch.from_numpy(crops).to(self.device), self.model.config))
         return tuple(tensor.cpu().numpy() for tensor in output)
 
     def _is_crop(self, image: np.ndarray | str | Path) -> bool:

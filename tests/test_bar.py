@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from common.age_distribution import gaussian_log_probs
-from common.bar import BAR, BARConfig, central_view, load_backbone_weights
+from common.bar import BAR, BARConfig, central_view, estimate, load_backbone_weights
 from common.checkpoints import fingerprint, load_bar, load_checkpoint, save_bar, save_checkpoint
 from common.errors import WeightsError
 
@@ -29,6 +29,16 @@ def test_evaluation_repeats_its_bits_and_training_draws():
     assert torch.equal(model(images()).age, model(images()).age)
     model.train()
     assert not torch.equal(model(images()).log_probs, model(images()).log_probs)
+
+
+def test_an_estimate_is_the_same_for_a_face_and_its_mirror_image():
+    model = BAR(BARConfig(**SMALL)).eval()
+    output, mirrored = estimate(model, images()), estimate(model, images().flip(3))
+    assert torch.allclose(output.age, mirrored.age, atol=1e-4)
+    assert torch.allclose(output.log_probs.exp().sum(dim=1), torch.ones(2), atol=1e-5)
+    assert torch.allclose((output.log_probs.exp() * model.ages).sum(dim=1), output.age, atol=1e-3)
+    alone = BAR(BARConfig(mirror=False, **SMALL)).eval()
+    assert torch.equal(estimate(alone, images()).age, alone(images()).age)
 
 
 def test_regression_head_spreads_its_distribution_around_its_age():
