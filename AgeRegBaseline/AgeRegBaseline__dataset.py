@@ -41,7 +41,7 @@ class FaceSet:
             chosen = chosen[~np.isnan(low[chosen])]
             chosen = chosen[:limit] if limit else chosen
             self.crops.append(prepared.crops)
-            self.manifests.append(prepared.manifest.iloc[chosen].assign(set=Path(folder).name))
+            self.manifests.append(prepared.manifest.iloc[chosen])
             owners.append(np.full(len(chosen), number))
             rows.append(chosen)
             lows.append(low[chosen])
@@ -70,9 +70,9 @@ class TrainingOrder:
     """Which faces form step 0, 1, 2 … of an epoch: exact ones once each, a share of interval ones beside them."""
 
     def __init__(self, faces: FaceSet, batch_size: int, interval_fraction: float, seed: int):
-        self.exact, self.interval = np.flatnonzero(faces.exact), np.flatnonzero(~faces.exact)
-        mixed = len(self.exact) > 0 and len(self.interval) > 0
-        main = self.exact if len(self.exact) else self.interval
+        exact, self.interval = np.flatnonzero(faces.exact), np.flatnonzero(~faces.exact)
+        mixed = len(exact) > 0 and len(self.interval) > 0
+        main = exact if len(exact) else self.interval
         self.from_interval = round(batch_size * interval_fraction) if mixed else 0
         self.from_main = batch_size - self.from_interval
         self.main, self.seed = main, seed

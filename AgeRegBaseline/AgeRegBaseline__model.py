@@ -19,9 +19,8 @@ from common.age_distribution import (
     mean_variance_loss,
 )
 from common.bar import BAR, BAROutput, load_backbone_weights
-from common.checkpoints import WEIGHTS, load_bar
-
-RELEASED = WEIGHTS / "AgeRegBaseline"
+from common.checkpoints import load_bar
+from common.pipeline import RELEASED
 
 
 class Loss(NamedTuple):

@@ -14,20 +14,27 @@ from common.errors import ImageError
 TEMPLATE_SIZE = 200
 # Left eye, right eye, nose, left and right mouth corner (x, y) in the template frame.
 TEMPLATE = ((60.0, 58.0), (138.0, 58.0), (98.0, 104.0), (63.0, 139.0), (132.0, 139.0))
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 SMALLEST_SIDE = 16  # pixels; below it there is no face to look at
 
 
 def load_image(path: str | Path) -> np.ndarray:
     """Read a picture file as [H, W, 3] uint8 RGB, upright; raises ImageError if it cannot be used."""
+    return decode_image(read_bytes(path, str(path)), str(path))
+
+
+def read_bytes(path: str | Path, name: str) -> bytes:
+    """The bytes of a picture file; raises ImageError naming `name` if there is none."""
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except FileNotFoundError:
-        raise ImageError(f"{path}: there is no such file.") from None
+        raise ImageError(f"{name}: there is no such file.") from None
+    except IsADirectoryError:
+        raise ImageError(f"{name}: cannot be read: a folder without pictures.") from None
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise ImageError(f"{name}: cannot be read ({error.strerror}).") from None
     except ValueError:  # a null byte in the name
-        raise ImageError(f"{path!r}: this is not a usable file name.") from None
-    return decode_image(data, str(path))
+        raise ImageError(f"{name}: this is not a usable file name.") from None
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:

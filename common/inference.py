@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from common.crops import decode_image, resize_crop
+from common.crops import IMAGE_SUFFIXES, decode_image, read_bytes, resize_crop
 from common.errors import DataError, ImageError
 from common.manifest import SPLITS, age_bounds, load_prepared, read_manifest
 from common.metrics import summarise
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import COLUMNS, OK
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 MODES = ("full", "bypass", "oracle")
 NO_FACE = "no face found"
 
@@ -118,7 +117,7 @@ def read_faces(
             yield row, record.id, [FaceInput(0, None, resize_crop(np.array(packed[row]), size))]
             continue
         try:
-            data = _read_bytes(record.file)
+            data = read_bytes(record.file, record.path)
             image = decode_image(data, record.path)
         except ImageError as error:
             yield row, record.id, str(error).removeprefix(f"{record.path}: ")
@@ -130,17 +129,6 @@ def read_faces(
         found = pipeline.faces(image)[: 1 if arguments.manifest else None]
         faces = [FaceInput(place, face.box, crop) for place, (face, crop) in enumerate(found)]
         yield row, number, faces or NO_FACE
-
-
-def _read_bytes(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise ImageError("there is no such file.") from None
-    except IsADirectoryError:
-        raise ImageError(f"this folder holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))}).") from None
-    except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror}).") from None
 
 
 def estimate_base(

@@ -58,14 +58,9 @@ def components(count: int, pairs: np.ndarray) -> np.ndarray:
 
 def equal_pairs(labels: pd.Series) -> np.ndarray:
     """Pairs [P, 2] that chain all rows with the same non-empty label."""
-    rows = pd.Series(np.arange(len(labels)))[labels.to_numpy() != ""]
-    chains = [np.stack([group[:-1], group[1:]], axis=1) for _, group in _rows_by(labels, rows) if len(group) > 1]
+    groups = [rows for label, rows in labels.groupby(labels.to_numpy()).indices.items() if label != ""]
+    chains = [np.stack([rows[:-1], rows[1:]], axis=1) for rows in groups]
     return np.concatenate([np.empty((0, 2), np.int64), *chains])
-
-
-def _rows_by(labels: pd.Series, rows: pd.Series):
-    for label, group in rows.groupby(labels.to_numpy()[rows.to_numpy()]):
-        yield label, group.to_numpy()
 
 
 def conflicting(manifest: pd.DataFrame, group: np.ndarray) -> np.ndarray:

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from common.crops import IMAGE_SUFFIXES
 from common.errors import DataError
 from common.synthetic import generate_faces
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 UTKFACE_NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_\d+(\.jpg\.chip)?\.jpg$", re.IGNORECASE)
 UTKFACE_GENDER = ("male", "female")
 UTKFACE_GROUP = ("white", "black", "asian", "indian", "other")
