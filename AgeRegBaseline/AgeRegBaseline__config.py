@@ -32,6 +32,7 @@ class AgeRegBaselineConfig(BARConfig):
 
     Attributes:
         pretrained: Start from ImageNet weights.
+        init_weights: Folder of trained BAR weights to start from, instead of ImageNet's (empty: none).
         backbone_weights: Local file of the backbone's ImageNet weights (empty: package or download).
         epochs: Passes over the exactly labelled faces of the base split.
         batch_size: Faces in a step, exact and interval labels together.
@@ -42,6 +43,7 @@ class AgeRegBaselineConfig(BARConfig):
         mean_weight: Weight of the mean term of the mean-variance head.
         variance_weight: Weight of the variance term of the mean-variance head.
         interval_fraction: Part of each batch taken from interval labels, where both kinds are present.
+        balance: How far rare ages are shown more often: 0 each face once an epoch, 1 each age equally often.
         interval_weight: Weight of an interval label's likelihood in the loss.
         augmentation: Factor on every augmentation strength; 0 turns it off.
         patience: Epochs without a better validation error before stopping early.
@@ -54,6 +56,7 @@ class AgeRegBaselineConfig(BARConfig):
     """
 
     pretrained: bool = True
+    init_weights: str = ""
     backbone_weights: str = ""
     epochs: int = 10
     batch_size: int = 128
@@ -64,6 +67,7 @@ class AgeRegBaselineConfig(BARConfig):
     mean_weight: float = 0.2
     variance_weight: float = 0.05
     interval_fraction: float = 0.4
+    balance: float = 0.4
     interval_weight: float = 0.5
     augmentation: float = 1.0
     patience: int = 5
@@ -80,6 +84,10 @@ class AgeRegBaselineConfig(BARConfig):
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'.")
         if not 0 <= self.interval_fraction < 1:
             raise ValueError(f"interval_fraction must be in [0, 1), not {self.interval_fraction}.")
+        if self.input_size % 8:
+            raise ValueError(f"input_size must be a multiple of 8, not {self.input_size}.")
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"balance must be in [0, 1], not {self.balance}.")
         if self.epochs < 1 or self.batch_size < 2:
             raise ValueError("epochs must be at least 1 and batch_size at least 2.")
 

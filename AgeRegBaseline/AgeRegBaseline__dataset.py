@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from common.errors import DataError
 from common.manifest import age_bounds, load_prepared
 
@@ -66,36 +67,60 @@ class FaceSet:
         return Batch(torch.from_numpy(crops), low, high)
 
 
-class TrainingOrder:
-    """Which faces form step 0, 1, 2 … of an epoch: exact ones once each, a share of interval ones beside them."""
+def frequencies(low: np.ndarray, high: np.ndarray, balance: float) -> np.ndarray:
+    """How often each face [N] is shown, 1 on average: (faces of about its age) ** -balance.
 
-    def __init__(self, faces: FaceSet, batch_size: int, interval_fraction: float, seed: int):
-        exact, self.interval = np.flatnonzero(faces.exact), np.flatnonzero(~faces.exact)
-        mixed = len(exact) > 0 and len(self.interval) > 0
-        main = exact if len(exact) else self.interval
-        self.from_interval = round(batch_size * interval_fraction) if mixed else 0
-        self.from_main = batch_size - self.from_interval
-        self.main, self.seed = main, seed
-        self.steps = max(1, len(main) // self.from_main)
+    About its age means the same interval, or within 2 years of an exact age.
+    """
+    exact = low == high
+    counts = np.empty(len(low))
+    years = np.sort(low[exact])
+    counts[exact] = np.searchsorted(years, low[exact] + 2, "right") - np.searchsorted(years, low[exact] - 2, "left")
+    _, inverse, number = np.unique(low[~exact], return_inverse=True, return_counts=True)
+    counts[~exact] = number[inverse]
+    wanted = counts**-balance
+    return wanted / wanted.mean()
+
+
+class TrainingOrder:
+    """Which faces form step 0, 1, 2 … of an epoch: exact ones, and a share of interval ones beside them."""
+
+    def __init__(self, faces: FaceSet, config: AgeRegBaselineConfig):
+        exact, interval = np.flatnonzero(faces.exact), np.flatnonzero(~faces.exact)
+        mixed = len(exact) > 0 and len(interval) > 0
+        self.main = exact if len(exact) else interval
+        self.beside = interval if mixed else np.empty(0, int)
+        self.from_beside = round(config.batch_size * config.interval_fraction) if mixed else 0
+        self.from_main = config.batch_size - self.from_beside
+        self.steps = max(1, len(self.main) // self.from_main)
+        self.seed = config.seed
+        self.frequency = np.ones(len(faces))
+        for group in (self.main, self.beside):
+            if len(group):
+                self.frequency[group] = frequencies(faces.low[group], faces.high[group], config.balance)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[np.ndarray]:
         """Face numbers [B] of every step of an epoch from step `start` on."""
-        main = np.random.default_rng([self.seed, epoch, 0]).permutation(self.main)
+        main = self._shuffled(self.main, 0, epoch)
         for step in range(start, self.steps):
             numbers = main[step * self.from_main : (step + 1) * self.from_main]
-            if self.from_interval:
-                numbers = np.concatenate([numbers, self._intervals(epoch * self.steps + step)])
+            if self.from_beside:
+                numbers = np.concatenate([numbers, self._beside(epoch * self.steps + step)])
             yield numbers
 
-    def _intervals(self, step: int) -> np.ndarray:
-        first = step * self.from_interval
-        places = np.arange(first, first + self.from_interval)  # [F] running place in an endless shuffled list
-        rounds, within = np.divmod(places, len(self.interval))
-        orders = {number: self._shuffled(number) for number in np.unique(rounds)}
+    def _beside(self, step: int) -> np.ndarray:
+        first = step * self.from_beside
+        places = np.arange(first, first + self.from_beside)  # [F] running place in an endless shuffled list
+        rounds, within = np.divmod(places, len(self.beside))
+        orders = {number: self._shuffled(self.beside, 1, int(number)) for number in np.unique(rounds)}
         return np.array([orders[number][place] for number, place in zip(rounds, within, strict=True)])
 
-    def _shuffled(self, number: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, int(number), 1]).permutation(self.interval)
+    def _shuffled(self, faces: np.ndarray, kind: int, turn: int) -> np.ndarray:
+        """As many faces as there are, each as often as its frequency says (rounded up or down), shuffled."""
+        random = np.random.default_rng([self.seed, turn, kind])
+        ends = np.cumsum(self.frequency[faces])  # systematic sampling: one pointer a unit, one random offset
+        drawn = np.searchsorted(ends, np.arange(len(faces)) + random.random() * (1 - 1e-9), side="right")
+        return random.permutation(faces[np.minimum(drawn, len(faces) - 1)])
 
 
 def evaluation_batches(faces: FaceSet, batch_size: int) -> Iterator[Batch]:

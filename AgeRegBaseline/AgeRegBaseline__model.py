@@ -20,6 +20,7 @@ from common.age_distribution import (
 )
 from common.bar import BAR, BAROutput, load_backbone_weights
 from common.checkpoints import load_bar
+from common.errors import WeightsError
 from common.pipeline import RELEASED
 
 
@@ -31,10 +32,16 @@ class Loss(NamedTuple):
 
 
 def build_model(config: AgeRegBaselineConfig) -> BAR:
-    """A fresh BAR, its backbone pretrained if the config says so; raises WeightsError if that cannot be had."""
+    """A BAR to train, from `init_weights`, ImageNet's or random ones; raises WeightsError if those cannot be had."""
     torch.manual_seed(config.seed)
     model = BAR(config)
-    if config.pretrained:
+    if config.init_weights:
+        try:
+            model.load_state_dict(load_bar(config.init_weights).state_dict())
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise WeightsError(f"The weights in {config.init_weights} do not fit this config ({reason})") from None
+    elif config.pretrained:
         load_backbone_weights(model, config.backbone_weights or None)
     return model
 

@@ -89,7 +89,7 @@ def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, re
     """Load data and model, and the state of `folder` if it is to be resumed; raises DataError, WeightsError."""
     faces = FaceSet(folders, "base", config.crop_size, config.limit)
     validation = FaceSet(folders, "val", config.crop_size, config.limit)
-    order = TrainingOrder(faces, config.batch_size, config.interval_fraction, config.seed)
+    order = TrainingOrder(faces, config)
     model = build_model(config).to(memory_format=torch.channels_last)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and bf16_pays(config))
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=config.device == "cpu")
@@ -248,7 +248,7 @@ def _train_and_validate(run: Run, stop: StopRequest) -> None:
 
 def export(run: Run) -> Path:
     """Write the best weights in released form, read out in the better way, to <run>/weights; returns that folder."""
-    model = build_model(replace(run.config, pretrained=False))
+    model = build_model(replace(run.config, pretrained=False, init_weights=""))
     model.load_state_dict(load_checkpoint(run.folder / BEST)["model"])
     model.to(run.accelerator.device, memory_format=torch.channels_last)
     errors = {}

@@ -29,6 +29,8 @@ class Augmentation:
     noise_probability: float = 0.25
     noise: float = 0.04
     erase_probability: float = 0.25  # hands, hats, microphones
+    background_probability: float = 0.30  # studio walls; a face does not age with what is behind it
+    jpeg_probability: float = 0.30  # pictures saved again and again
 
 
 def augment(crops: Tensor, model: BARConfig, options: Augmentation, generator: torch.Generator) -> Tensor:
@@ -38,8 +40,10 @@ def augment(crops: Tensor, model: BARConfig, options: Augmentation, generator: t
     """
     images = crops.permute(0, 3, 1, 2).float() / 255  # [B, 3, S, S]
     images = move(images, model, options, generator)  # [B, 3, I, I]
+    images = change_background(images, options, generator)
     images = soften(images, options, generator)
     images = recolour(images, options, generator)
+    images = compress(images, options, generator)
     images = erase(images, options, generator)
     return images.contiguous(memory_format=torch.channels_last)
 
@@ -65,6 +69,23 @@ def move(images: Tensor, model: BARConfig, options: Augmentation, generator: tor
     theta[:, :, 2] = draws[:, 2:4] * 2 * options.shift
     grid = F.affine_grid(theta, [len(images), 3, model.input_size, model.input_size], align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def change_background(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """Put a plain colour, or what surrounds another face, around the face's ellipse in some images [B, 3, I, I]."""
+    draws = torch.rand(len(images), 8, generator=generator, device=images.device)  # [B, 8]
+    place = torch.linspace(-1, 1, images.shape[-1], device=images.device)  # [I]
+    half_width, half_height = 0.75 + 0.3 * draws[:, 0], 0.95 + 0.3 * draws[:, 1]  # [B] of half the image's side
+    distance = (place[None, None, :] / half_width[:, None, None]) ** 2 + (
+        place[None, :, None] / half_height[:, None, None]
+    ) ** 2  # [B, I, I]
+    outside = torch.sigmoid(12 * (distance - 1))[:, None]  # [B, 1, I, I]
+    shade = draws[:, 2, None].lerp(draws[:, 3:6], 0.3)[:, :, None, None]  # [B, 3, 1, 1] mostly grey
+    shade = shade + 0.3 * (draws[:, 6] - 0.5)[:, None, None, None] * place  # [B, 3, 1, I] lit from one side
+    others = images.roll(1, dims=0)
+    behind = torch.where((draws[:, 7] < 0.5)[:, None, None, None], shade.clamp(0, 1), others)
+    outside = torch.where(_chosen(images, options.background_probability, generator), outside, 0.0)
+    return images + outside * (behind - images)
 
 
 def soften(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
@@ -94,6 +115,28 @@ def recolour(images: Tensor, options: Augmentation, generator: torch.Generator) 
     noise = torch.randn(images.shape, generator=generator, device=images.device) * options.noise
     images = torch.where(_chosen(images, options.noise_probability, generator), images + noise, images)
     return images.clamp(0, 1)
+
+
+def compress(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """Round the 8x8 cosine coefficients of some images [B, 3, I, I] as JPEG does; I must be a multiple of 8."""
+    chosen = _chosen(images, options.jpeg_probability, generator)
+    quality = torch.rand(len(images), generator=generator, device=images.device)  # [B]
+    blocks = images.unfold(2, 8, 8).unfold(3, 8, 8)  # [B, 3, I/8, I/8, 8, 8]
+    transform = _cosines(images.device)  # [8, 8]
+    frequency = torch.arange(8, device=images.device)
+    step = (2 + frequency[:, None] + frequency[None, :]) / 255  # [8, 8] coarser for finer detail
+    step = step * (1 + 7 * quality.square())[:, None, None, None, None, None]  # [B, 1, 1, 1, 8, 8]
+    coefficients = transform @ blocks @ transform.T
+    blocks = transform.T @ ((coefficients / step).round() * step) @ transform  # [B, 3, I/8, I/8, 8, 8]
+    rounded = blocks.permute(0, 1, 2, 4, 3, 5).reshape(images.shape)  # [B, 3, I, I]
+    return torch.where(chosen, rounded.clamp(0, 1), images)
+
+
+def _cosines(device: torch.device) -> Tensor:
+    position = torch.arange(8, device=device)
+    matrix = torch.cos(math.pi / 8 * (position[None, :] + 0.5) * position[:, None]) / 2  # [8, 8] orthogonal
+    matrix[0] /= math.sqrt(2)
+    return matrix
 
 
 def erase(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:

@@ -3,7 +3,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from common.augment import Augmentation, augment, erase, move, recolour, soften
+from common.augment import Augmentation, augment, change_background, compress, erase, move, recolour, soften
 from common.bar import BARConfig, central_view
 
 MODEL = BARConfig(crop_size=64, input_size=48)
@@ -76,3 +76,24 @@ def test_rotation_turns_by_its_degrees():
 def test_softening_without_strength_changes_nothing():
     images = torch.rand(4, 3, 32, 32)
     assert torch.equal(soften(images, OFF, drawn(0)), images)
+
+
+def test_a_changed_background_leaves_the_face_and_replaces_the_corners():
+    options = Augmentation(**{**asdict(OFF), "background_probability": 1.0})
+    images = torch.full((16, 3, 48, 48), 0.37)
+    images[1::2] = 0.9
+    changed = change_background(images, options, drawn(0))
+    assert (changed - images)[:, :, 20:28, 20:28].abs().max() < 0.01
+    assert ((changed - images)[:, :, 0, 0].abs().amax(dim=1) > 0.02).float().mean() > 0.8
+    assert torch.equal(change_background(images, OFF, drawn(0)), images)
+
+
+def test_compression_keeps_flat_blocks_loses_fine_detail_and_rounds_to_the_stated_step():
+    options = Augmentation(**{**asdict(OFF), "jpeg_probability": 1.0})
+    flat = torch.full((4, 3, 16, 16), 0.5)
+    assert (compress(flat, options, drawn(0)) - flat).abs().max() <= 0.5 * 2 * 8 / 255 / 8 + 1e-6
+    faint = flat + 0.002 * (-1.0) ** torch.arange(16)  # a coefficient far below its step
+    assert compress(faint, options, drawn(0)).std(dim=3).max() < 1e-5
+    images = torch.rand(4, 3, 16, 16, generator=drawn(1)) * 0.4 + 0.3
+    error = (compress(images, options, drawn(0)) - images).abs()
+    assert 0.001 < error.mean() < 0.12

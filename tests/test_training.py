@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ import torch
 
 from AgeRegBaseline import AgeRegBaseline__train as train
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
-from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet, TrainingOrder, evaluation_batches
+from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet, TrainingOrder, evaluation_batches, frequencies
 from AgeRegBaseline.AgeRegBaseline__main import main
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
 from common.bar import BAROutput
 from common.checkpoints import load_bar, load_checkpoint
-from common.errors import DataError
+from common.errors import DataError, WeightsError
 from common.manifest import load_prepared
 from common.predictions import COLUMNS, read_predictions
 from tests.conftest import TINY
@@ -39,7 +40,7 @@ def with_intervals(folder: Path, out: Path) -> Path:
 def test_an_epoch_takes_every_exact_face_once_and_intervals_in_turn(synthetic_set, tmp_path):
     folders = [synthetic_set, with_intervals(synthetic_set, tmp_path / "intervals")]
     faces = FaceSet(folders, "base", 48)
-    order = TrainingOrder(faces, 32, 0.25, seed=3)
+    order = TrainingOrder(faces, AgeRegBaselineConfig(batch_size=32, interval_fraction=0.25, balance=0.0, seed=3))
     count = int(faces.exact.sum())
     assert len(faces) == 2 * count and order.steps == count // 24
     batches = list(order.epoch(0))
@@ -50,6 +51,34 @@ def test_an_epoch_takes_every_exact_face_once_and_intervals_in_turn(synthetic_se
     assert np.bincount(interval)[count:].min() >= len(interval) // count
     assert np.array_equal(np.concatenate(list(order.epoch(2, start=3))), np.concatenate(list(order.epoch(2))[3:]))
     assert not np.array_equal(batches[0], next(order.epoch(1)))
+
+
+def test_balance_shows_rare_ages_more_often_and_by_the_stated_factor():
+    low = np.array([30.0] * 90 + [70.0] * 10)
+    times = frequencies(low, low, 0.5)
+    assert times.mean() == pytest.approx(1) and times[95] / times[0] == pytest.approx(3)
+    assert np.allclose(frequencies(low, low, 0.0), 1)
+    intervals = frequencies(low, low + 9, 1.0)
+    assert intervals[:90].sum() == pytest.approx(intervals[90:].sum())
+
+
+def test_a_balanced_epoch_draws_each_face_its_share_of_times(synthetic_set):
+    faces = FaceSet([synthetic_set], "base", 48)
+    order = TrainingOrder(faces, AgeRegBaselineConfig(batch_size=2, balance=0.8))
+    drawn = np.bincount(np.concatenate(list(order.epoch(0))), minlength=len(faces))
+    assert drawn.sum() >= len(faces) - 1
+    assert (drawn >= np.floor(order.frequency) - 1).all() and (drawn <= np.ceil(order.frequency)).all()
+    assert drawn.max() > 1
+
+
+def test_training_starts_from_given_weights_or_says_why_not(tiny_run):
+    weights = str(tiny_run / "weights")
+    released = load_bar(weights)
+    config = AgeRegBaselineConfig(**{**asdict(released.config), "init_weights": weights})
+    started = build_model(config).state_dict()
+    assert all(torch.equal(value, started[name]) for name, value in released.state_dict().items())
+    with pytest.raises(WeightsError, match="do not fit this config"):
+        build_model(replace(config, embedding_size=32))
 
 
 def test_batches_hold_the_crops_and_labels_of_their_rows(synthetic_set):
