@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from common.bar import BAR, central_view, estimate
-from common.checkpoints import WEIGHTS, load_bar
+from common.checkpoints import WEIGHTS, fingerprint, load_bar
 from common.crops import load_image
 from common.errors import WeightsError
 from common.faces import FaceCrop, FaceDetector
@@ -42,15 +42,16 @@ class AgePredictBasicPipeline:
     array([36.1], dtype=float32)
     """
 
-    def __init__(self, model: BAR, device: str = "cpu"):
+    def __init__(self, model: BAR, device: str = "cpu", weights: str = ""):
         self.model, self.device = model, device
+        self.fingerprint = weights  # SHA-1 of the weights file, what a reference bank is tied to
         self.detector: FaceDetector | None = None
 
     @classmethod
     def from_weights(cls, path: str | Path = RELEASED, device: str = "auto") -> "AgePredictBasicPipeline":
         """Load released weights (those of this repository by default); raises WeightsError."""
         device = pick_device(device)
-        return cls(load_bar(path, device), device)
+        return cls(load_bar(path, device), device, fingerprint(path))
 
     @property
     def ages(self) -> np.ndarray:

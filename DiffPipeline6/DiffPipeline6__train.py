@@ -1,0 +1,283 @@
+"""The training loop: stage 1 trains the head on kept embeddings, stage 2 (unfreeze_epoch) the backbone too."""
+
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from common.augment import Augmentation, augment
+from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
+from common.difference_heads import PooledDifferenceHead, Query, References
+from common.embedded import embed, embedded_table
+from common.manifest import load_prepared
+from common.metrics import summarise
+from common.pipeline import RELEASED as BASE_RELEASED
+from common.pipeline import AgePredictBasicPipeline
+from common.predictions import write_predictions
+from common.reference_bank import Found, ReferenceBank
+from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
+from DiffPipeline6.DiffPipeline6__dataset import (
+    Batch,
+    EmbeddedData,
+    Origin,
+    build_bank,
+    embed_data,
+    epoch_numbers,
+    hide_some,
+    load_crops,
+    permute_references,
+)
+from DiffPipeline6.DiffPipeline6__model import OWN_BASE, build_model, compute_loss, save_model
+
+BEST, LATEST = "best_model.ckpt", "latest_model.ckpt"
+EVALUATION_BATCH = 256
+
+
+@dataclass
+class Progress:
+    """Where a run stands: next epoch, best validation error (years), one row per epoch."""
+
+    epoch: int = 0
+    best: float = float("inf")
+    best_epoch: int = -1
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Data:
+    """What a run looks at: bank and queries, their references by view, the crops behind them for stage 2."""
+
+    queries: EmbeddedData
+    validation: EmbeddedData
+    bank: ReferenceBank
+    bank_origin: Origin
+    found: list[Found]
+    crops: list[np.ndarray]
+
+
+@dataclass
+class Run:
+    """Everything a training run holds; made by `start_run`."""
+
+    config: DiffPipeline6Config
+    folder: Path
+    base: Path
+    pipeline: AgePredictBasicPipeline
+    accelerator: Accelerator
+    data: Data
+    head: PooledDifferenceHead
+    optimizer: Optimizer
+    schedule: LRScheduler
+    writer: SummaryWriter
+    progress: Progress
+
+
+def prepare(config: DiffPipeline6Config, folders: list[str], pipeline: AgePredictBasicPipeline, base: Path) -> Data:
+    """Embed everything (or read it), build the bank, find the references of every query in every view."""
+    queries = embed_data(config, folders, "dar", config.views, pipeline)
+    validation = embed_data(config, folders, "val", 0, pipeline)
+    bank, origin = build_bank(config, folders, pipeline, base)
+    found = [queries.find(bank, config, view) for view in range(1 + config.views)]
+    if config.permuted:
+        found = [permute_references(each, queries.faces, bank, config.seed) for each in found]
+    return Data(queries, validation, bank, origin, found, [load_prepared(folder).crops for folder in folders])
+
+
+def start_run(config: DiffPipeline6Config, folders: list[str], folder: Path, resume: bool) -> Run:
+    """Load base and data, make the head, and take up the state of `folder` if it is to be resumed."""
+    base = Path(config.base_weights) if config.base_weights else BASE_RELEASED
+    accelerator = Accelerator(mixed_precision="no", cpu=config.device == "cpu")
+    pipeline = AgePredictBasicPipeline.from_weights(base, config.device)
+    data = prepare(config, folders, pipeline, base)
+    head = build_model(config).to(pipeline.device)
+    groups = [{"params": head.parameters(), "lr": config.learning_rate}]
+    if config.unfreeze_epoch >= 0:
+        groups.append({"params": pipeline.model.parameters(), "lr": config.backbone_learning_rate})
+    optimizer = AdamW(groups, weight_decay=config.weight_decay)
+    steps = max(1, len(data.queries) // config.batch_size)
+    schedule = OneCycleLR(
+        optimizer, [group["lr"] for group in groups], total_steps=config.epochs * steps, pct_start=config.warm_up
+    )
+    run = Run(
+        config, folder, base, pipeline, accelerator, data, head, optimizer, schedule, SummaryWriter(str(folder)),
+        Progress(),
+    )  # fmt: skip
+    if resume:
+        state = load_checkpoint(folder / LATEST)
+        for name in ("head", "optimizer", "schedule"):
+            getattr(run, name).load_state_dict(state[name])
+        pipeline.model.load_state_dict(state["base"])
+        run.progress = Progress(**state["progress"])
+    return run
+
+
+def unfrozen(run: Run) -> bool:
+    """Whether the epoch at hand trains the backbone."""
+    return 0 <= run.config.unfreeze_epoch <= run.progress.epoch
+
+
+def kept_batch(run: Run, numbers: np.ndarray, random: np.random.Generator) -> Batch:
+    """A batch of kept embeddings: of each query one view, some of its references hidden."""
+    views = random.integers(0, 1 + run.config.views, len(numbers))  # [B]
+    index = np.stack([run.data.found[view].index[number] for view, number in zip(views, numbers, strict=True)])
+    mask = np.stack([run.data.found[view].mask[number] for view, number in zip(views, numbers, strict=True)])
+    found = hide_some(Found(index, mask), run.config.hide_references, random)
+    return run.data.queries.batch(numbers, views, found, run.data.bank)
+
+
+def live_batch(run: Run, numbers: np.ndarray, random: np.random.Generator) -> Batch:
+    """The same with queries and references looked at by the backbone in training, from augmented crops.
+
+    The backbone has seen all of them now, so no residual is taken for an unseen one.
+    """
+    config, data, model = run.config, run.data, run.pipeline.model
+    found = hide_some(Found(data.found[0].index[numbers], data.found[0].mask[numbers]), config.hide_references, random)
+    rows = np.where(found.mask, found.index, 0)  # [B, R]
+    crops = np.concatenate(
+        [
+            load_crops(data.crops, data.queries.origin, numbers),
+            load_crops(data.crops, data.bank_origin, rows.reshape(-1)),
+        ]
+    )  # [B + B·R, S, S, 3]
+    generator = torch.Generator(run.pipeline.device).manual_seed(int(random.integers(2**62)))
+    options = Augmentation(**{key: value * config.view_strength for key, value in asdict(Augmentation()).items()})
+    output = model(augment(torch.from_numpy(crops).to(run.pipeline.device), model.config, options, generator))
+    count, shape = len(numbers), rows.shape
+    taken = data.bank.take(found)
+    references = References(
+        output.embedding[count:].view(*shape, -1), taken.age, output.age[count:].view(shape),
+        torch.ones(shape, dtype=torch.bool), taken.mask,
+    )  # fmt: skip
+    low, high = (torch.from_numpy(bound[numbers]) for bound in (data.queries.faces.low, data.queries.faces.high))
+    return Batch(Query(output.embedding[:count], output.age[:count]), references, low, high)
+
+
+def train_epoch(run: Run) -> dict[str, float]:
+    """One pass over the queries; returns mean loss, level loss and MAE (years). Seed and epoch decide everything."""
+    run.head.train()  # the backbone stays in evaluation mode: its batch statistics are kept
+    config, device, rows = run.config, run.pipeline.device, []
+    steps = epoch_numbers(len(run.data.queries), config, run.progress.epoch)
+    for step, numbers in tqdm(steps, desc=f"epoch {run.progress.epoch + 1}/{config.epochs}", unit="step", leave=False):
+        random = np.random.default_rng([config.seed, run.progress.epoch, step])
+        torch.manual_seed(int(random.integers(2**62)))
+        batch = (live_batch if unfrozen(run) else kept_batch)(run, numbers, random)
+        query, references = (on_device(part, device) for part in batch[:2])
+        output = run.head(query, references)
+        loss = compute_loss(output, batch.low.to(device), batch.high.to(device), config)
+        run.optimizer.zero_grad()
+        run.accelerator.backward(loss.total)
+        run.accelerator.clip_grad_norm_(run.head.parameters(), 5.0)
+        run.optimizer.step()
+        run.schedule.step()
+        rows.append((loss.total.item(), loss.levels.item(), loss.distance.mean().item()))
+    return dict(zip(("train_loss", "train_levels", "train_mae"), np.mean(rows, axis=0).tolist(), strict=True))
+
+
+def re_embed(run: Run) -> None:
+    """See bank, queries and validation faces with the backbone as it is now (stage 2)."""
+    data, model = run.data, run.pipeline.model
+    bank_crops = load_crops(data.crops, data.bank_origin, np.arange(len(data.bank)))
+    embeddings, estimates = embed(model, bank_crops, 0, 0.0, 0)
+    data.bank = replace(data.bank, embeddings=embeddings[0], estimates=estimates[0], seen=np.ones(len(data.bank), bool))
+    for part in (data.queries, data.validation):
+        crops = load_crops(data.crops, part.origin, np.arange(len(part)))
+        part.faces.embeddings[:1], part.faces.estimates[:1] = embed(model, crops, 0, 0.0, 0)
+    data.found[0] = data.queries.find(data.bank, run.config)
+
+
+@torch.inference_mode()
+def predict(run: Run, data: EmbeddedData) -> np.ndarray:
+    """Corrected ages [N] float32 (years) of embedded faces by the head as it is now."""
+    run.head.eval()
+    found = data.find(run.data.bank, run.config)
+    if run.config.permuted:
+        found = permute_references(found, data.faces, run.data.bank, run.config.seed)
+    ages = []
+    for start in range(0, len(data), EVALUATION_BATCH):
+        numbers = np.arange(start, min(start + EVALUATION_BATCH, len(data)))
+        batch = data.batch(
+            numbers, np.zeros_like(numbers), Found(found.index[numbers], found.mask[numbers]), run.data.bank
+        )
+        ages.append(run.head(*(on_device(part, run.pipeline.device) for part in batch[:2])).age.cpu())
+    return torch.cat(ages).numpy()
+
+
+def on_device(part: Query | References, device: str) -> Query | References:
+    """The same tensors on another device."""
+    return type(part)(*(tensor.to(device) for tensor in part))
+
+
+def finish_epoch(run: Run, row: dict[str, float]) -> None:
+    """Validate, log, keep the weights if they are the best, and move the progress to the next epoch."""
+    if unfrozen(run):
+        re_embed(run)
+    progress = run.progress
+    table = embedded_table(run.data.validation.faces, predict(run, run.data.validation))
+    result, base = summarise(table), summarise(table.assign(age=table["base_age"]))
+    kind, key = ("exact", "mae") if "exact" in result else ("interval", "distance")
+    error = result[kind]["all"][key]
+    row = {"epoch": progress.epoch + 1} | row | {"val_base": base[kind]["all"][key], "val_full": error}
+    progress.history.append(row)
+    for name, value in row.items():
+        run.writer.add_scalar(f"epoch/{name}", value, progress.epoch + 1)
+    pd.DataFrame(progress.history).to_csv(run.folder / "history.csv", index=False, float_format="%.4f")
+    tqdm.write("  ".join(f"{name} {value:.3f}" if name != "epoch" else f"epoch {value}" for name, value in row.items()))
+    state = {"head": run.head.state_dict(), "base": run.pipeline.model.state_dict()}
+    if error < progress.best:
+        progress.best, progress.best_epoch = error, progress.epoch
+        save_checkpoint(run.folder / BEST, state | {"live": unfrozen(run)})
+        write_predictions(table, run.folder / "predictions_val.csv")
+    progress.epoch += 1
+    rest = {"optimizer": run.optimizer.state_dict(), "schedule": run.schedule.state_dict()}
+    save_checkpoint(run.folder / LATEST, state | rest | {"progress": asdict(progress)})
+
+
+def fit(run: Run) -> Path:
+    """Train until the last epoch or until `patience` epochs brought nothing; returns the folder of the weights.
+
+    Every epoch ends with a saved state; `start_run(…, resume=True)` goes on from there.
+    """
+    progress = run.progress
+    while progress.epoch < run.config.epochs:
+        if progress.epoch - progress.best_epoch > run.config.patience:
+            print(f"Early stop: {run.config.patience} epochs without a better validation error.")
+            break
+        started = time.monotonic()
+        row = train_epoch(run)
+        finish_epoch(run, row | {"seconds": round(time.monotonic() - started, 1)})
+    run.writer.close()
+    return export(run)
+
+
+def export(run: Run) -> Path:
+    """Write the best head with its bank (and the base, if it was trained too) to <run>/weights; returns that folder."""
+    best = load_checkpoint(run.folder / BEST)
+    run.head.load_state_dict(best["head"])
+    folder, base = run.folder / "weights", run.base
+    if best["live"]:
+        run.pipeline.model.load_state_dict(best["base"])
+        base = save_tuned_base(run, folder / OWN_BASE)
+    notes = {
+        "validation_error_years": run.progress.best,
+        "epoch": run.progress.best_epoch + 1,
+        "training": settings_of(run.config) | {"base_weights": "", "runs": ""},
+        "commit": git_commit(),
+    }
+    return save_model(folder, run.head, run.data.bank, base, notes)
+
+
+def save_tuned_base(run: Run, folder: Path) -> Path:
+    """Write the fine-tuned base and rebuild the bank with its weights as released (float16)."""
+    save_bar(run.pipeline.model, folder, {"tuned_by": "DiffPipeline6"})
+    run.pipeline = AgePredictBasicPipeline.from_weights(folder, run.config.device)
+    re_embed(run)
+    run.data.bank = replace(run.data.bank, fingerprint=run.pipeline.fingerprint)
+    return folder

@@ -1,0 +1,136 @@
+"""Faces of a prepared set as the base regressor sees them: embeddings and estimates, computed once and kept.
+
+Frozen-embedding stages of every difference pipeline train on these; banks are built from them.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from common.augment import Augmentation, augment
+from common.bar import BAR, central_view, estimate
+from common.manifest import age_bounds, load_prepared
+from common.pipeline import AgePredictBasicPipeline
+from common.predictions import prediction_table
+from common.reference_bank import ReferenceBank
+from common.splits import components, duplicate_pairs
+
+EMBED_BATCH = 64
+
+
+@dataclass(frozen=True)
+class EmbeddedFaces:
+    """The N labelled faces of one split of one set, in V views; view 0 is the face as it is.
+
+    embeddings [V, N, E] float16; estimates [V, N] float32 years; low, high [N] float32 years, equal where the age is
+    exact; person [N] str (faces of one person, or copies of one picture, share a name; '' unknown); id [N] str;
+    row [N] int64 in the prepared set.
+    """
+
+    embeddings: np.ndarray
+    estimates: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    person: np.ndarray
+    id: np.ndarray
+    row: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(frozen=True)
+class Views:
+    """How faces are embedded and where that is kept: augmented views of each, their strength, seed, cache folder."""
+
+    cache: str
+    count: int = 0
+    strength: float = 0.5
+    seed: int = 0
+
+
+@torch.inference_mode()
+def embed(model: BAR, crops: np.ndarray, views: int, strength: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings [1 + views, N, E] float16 and estimates [1 + views, N] float32 (years) of crops [N, S, S, 3].
+
+    View 0 is undisturbed, the others are augmented with `strength` times the default; the seed decides how.
+    """
+    device = next(model.parameters()).device
+    options = Augmentation(**{key: value * strength for key, value in asdict(Augmentation()).items()})
+    embeddings = np.empty((1 + views, len(crops), model.config.embedding_size), np.float16)
+    estimates = np.empty((1 + views, len(crops)), np.float32)
+    for start in tqdm(range(0, len(crops), EMBED_BATCH), unit="batch", desc="embedding", disable=len(crops) < 500):
+        part = slice(start, start + EMBED_BATCH)
+        batch = torch.from_numpy(np.ascontiguousarray(crops[part])).to(device)  # [B, S, S, 3]
+        generator = torch.Generator(device).manual_seed(seed * 1_000_003 + start)
+        for view in range(1 + views):
+            images = augment(batch, model.config, options, generator) if view else central_view(batch, model.config)
+            output = estimate(model, images)
+            embeddings[view, part], estimates[view, part] = output.embedding.cpu().numpy(), output.age.cpu().numpy()
+    return embeddings, estimates
+
+
+def picture_names(person: np.ndarray, crops: np.ndarray) -> np.ndarray:
+    """Names [N] str of who is shown: the person, or for copies of one picture of an unknown one a common name."""
+    group = components(len(crops), duplicate_pairs(crops))
+    _, number, count = np.unique(group, return_inverse=True, return_counts=True)
+    copies = np.char.add("copies-", number.astype(str))
+    return np.where(person != "", person, np.where(count[number] > 1, copies, ""))
+
+
+def embed_split(
+    pipeline: AgePredictBasicPipeline, folder: str | Path, split: str, views: Views, limit: int = 0
+) -> EmbeddedFaces:
+    """The labelled faces of one split of a prepared set; read from `views.cache` if they were computed before.
+
+    `limit` takes only that many (0: all). Raises DataError if the folder is no prepared set.
+    """
+    prepared = load_prepared(folder)
+    low, high = age_bounds(prepared.manifest)
+    rows = prepared.rows(split)
+    rows = rows[~np.isnan(low[rows])]
+    rows = rows[:limit] if limit else rows
+    ids = prepared.manifest["id"].to_numpy(str)[rows]
+    key = repr((pipeline.fingerprint, views.count, views.strength, views.seed, prepared.crops.shape[1:], list(ids)))
+    stored = Path(views.cache) / f"{hashlib.sha1(key.encode()).hexdigest()[:16]}.npz"
+    if stored.is_file():
+        with np.load(stored) as arrays:
+            return EmbeddedFaces(**{field.name: arrays[field.name] for field in fields(EmbeddedFaces)})
+    crops = prepared.crops[rows]
+    embeddings, estimates = embed(pipeline.model, crops, views.count, views.strength, views.seed)
+    person = picture_names(prepared.manifest["person"].to_numpy(str)[rows], crops)
+    low, high = (bound[rows].astype(np.float32) for bound in (low, high))
+    faces = EmbeddedFaces(embeddings, estimates, low, high, person, ids, rows)
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    partial = stored.with_suffix(".partial.npz")
+    np.savez(partial, **{field.name: getattr(faces, field.name) for field in fields(EmbeddedFaces)})
+    partial.replace(stored)
+    return faces
+
+
+def bank_of(parts: Sequence[tuple[EmbeddedFaces, bool]], weights: str) -> ReferenceBank:
+    """A bank of all exactly labelled faces of (faces, seen by the base?) pairs, made with weights `weights`."""
+    chosen = [(faces, faces.low == faces.high, seen) for faces, seen in parts]
+    return ReferenceBank(
+        embeddings=np.concatenate([faces.embeddings[0][exact] for faces, exact, _ in chosen]),
+        ages=np.concatenate([faces.low[exact] for faces, exact, _ in chosen]),
+        estimates=np.concatenate([faces.estimates[0][exact] for faces, exact, _ in chosen]),
+        seen=np.concatenate([np.full(exact.sum(), seen) for _, exact, seen in chosen]),
+        person=np.concatenate([faces.person[exact] for faces, exact, _ in chosen]),
+        id=np.concatenate([faces.id[exact] for faces, exact, _ in chosen]),
+        fingerprint=weights,
+    )
+
+
+def embedded_table(faces: EmbeddedFaces, ages: np.ndarray) -> pd.DataFrame:
+    """Predictions table of embedded faces: base estimates of view 0 beside `ages` [N] (years), without paths."""
+    manifest = pd.DataFrame({"id": faces.id, "path": "", "person": faces.person, "gender": "", "group": ""})
+    exact = faces.low == faces.high
+    manifest = manifest.assign(age=np.where(exact, faces.low, np.nan), age_min=faces.low, age_max=faces.high)
+    return prediction_table(manifest, ages).assign(base_age=faces.estimates[0].astype(float))
