@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         refuse_what_is_missing(arguments)
         manifest = list_inputs(arguments)
         pipeline = AgePredictBasicPipeline.from_weights(arguments.weights, arguments.device)
-        table = estimate_base(manifest, arguments, pipeline)
+        table = estimate_base(manifest, arguments, pipeline).table
         print_result(table)
         if arguments.out:
             write_predictions(table, arguments.out)

@@ -87,7 +87,7 @@ def embed_data(
     config: DiffPipeline6Config, folders: Sequence[str], split: str, views: int, pipeline: AgePredictBasicPipeline
 ) -> EmbeddedData:
     """All labelled faces of a split in 1 + `views` views, computed once and kept in <runs>/embeddings."""
-    how = Views(str(embedding_cache(config)), views, config.view_strength, config.seed)
+    how = Views(str(embedding_cache(config)), views, config.view_strength)
     return EmbeddedData([embed_split(pipeline, folder, split, how, config.limit) for folder in folders])
 
 

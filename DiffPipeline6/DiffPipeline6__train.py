@@ -94,22 +94,8 @@ def prepare(config: DiffPipeline6Config, folders: list[str], pipeline: AgePredic
 def start_run(config: DiffPipeline6Config, folders: list[str], folder: Path, resume: bool) -> Run:
     """Load base and data, make the head, and take up the state of `folder` if it is to be resumed."""
     base = Path(config.base_weights) if config.base_weights else BASE_RELEASED
-    accelerator = Accelerator(mixed_precision="no", cpu=config.device == "cpu")
     pipeline = AgePredictBasicPipeline.from_weights(base, config.device)
-    data = prepare(config, folders, pipeline, base)
-    head = build_model(config).to(pipeline.device)
-    groups = [{"params": head.parameters(), "lr": config.learning_rate}]
-    if config.unfreeze_epoch >= 0:
-        groups.append({"params": pipeline.model.parameters(), "lr": config.backbone_learning_rate})
-    optimizer = AdamW(groups, weight_decay=config.weight_decay)
-    steps = max(1, len(data.queries) // config.batch_size)
-    schedule = OneCycleLR(
-        optimizer, [group["lr"] for group in groups], total_steps=config.epochs * steps, pct_start=config.warm_up
-    )
-    run = Run(
-        config, folder, base, pipeline, accelerator, data, head, optimizer, schedule, SummaryWriter(str(folder)),
-        Progress(),
-    )  # fmt: skip
+    run = make_run(config, folder, base, pipeline, prepare(config, folders, pipeline, base))
     if resume:
         state = load_checkpoint(folder / LATEST)
         for name in ("head", "optimizer", "schedule"):
@@ -117,6 +103,22 @@ def start_run(config: DiffPipeline6Config, folders: list[str], folder: Path, res
         pipeline.model.load_state_dict(state["base"])
         run.progress = Progress(**state["progress"])
     return run
+
+
+def make_run(
+    config: DiffPipeline6Config, folder: Path, base: Path, pipeline: AgePredictBasicPipeline, data: Data
+) -> Run:
+    """A run at its beginning: a fresh head with its optimizer and schedule."""
+    head = build_model(config).to(pipeline.device)
+    groups = [{"params": head.parameters(), "lr": config.learning_rate}]
+    if config.unfreeze_epoch >= 0:
+        groups.append({"params": pipeline.model.parameters(), "lr": config.backbone_learning_rate})
+    optimizer = AdamW(groups, weight_decay=config.weight_decay)
+    total = config.epochs * max(1, len(data.queries) // config.batch_size)
+    schedule = OneCycleLR(optimizer, [group["lr"] for group in groups], total_steps=total, pct_start=config.warm_up)
+    accelerator = Accelerator(mixed_precision="no", cpu=config.device == "cpu")
+    writer = SummaryWriter(str(folder))
+    return Run(config, folder, base, pipeline, accelerator, data, head, optimizer, schedule, writer, Progress())
 
 
 def unfrozen(run: Run) -> bool:

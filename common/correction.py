@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from common.difference_heads import DifferenceOutput, Query, References
+from common.errors import DataError
+from common.inference import BaseEstimates
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import Found, ReferenceBank
 
@@ -89,3 +91,32 @@ def single_votes(head: Head, query: Query, references: References) -> torch.Tens
     repeated = Query(query.embedding.repeat_interleave(count, 0), query.estimate.repeat_interleave(count, 0))
     vote = head(repeated, alone).age.view(batch, count)
     return torch.where(references.mask, vote, torch.nan)
+
+
+def correct_table(base: BaseEstimates, corrector: Corrector, oracle: bool = False) -> Correction:
+    """Correct the estimated faces of a predictions table in place (age, references); returns the correction.
+
+    `oracle` looks for references at the true age: an upper bound, never an estimate. Raises DataError if an age is
+    missing for it.
+    """
+    table, rows = base.table, base.good_rows
+    good = table.loc[rows]
+    at_age = good["true_age"].to_numpy(np.float32) if oracle else None
+    if oracle and np.isnan(at_age).any():
+        raise DataError("--mode oracle needs the exact age of every face in the manifest.")
+    faces = Faces(
+        base.embeddings, good["base_age"].to_numpy(np.float32), good["id"].to_numpy(str),
+        good["person"].fillna("").to_numpy(str),
+    )  # fmt: skip
+    correction = corrector.correct(faces, at_age)
+    table.loc[rows, "age"] = correction.age.astype(float)
+    table.loc[rows, "n_references"] = correction.mask.sum(axis=1)
+    names = np.array([number[:8] for number in corrector.bank.id])
+    table.loc[rows, "reference_ids"] = [
+        " ".join(names[index[mask]]) for index, mask in zip(correction.index, correction.mask, strict=True)
+    ]
+    several = correction.mask.sum(axis=1) > 1
+    spread = np.full(len(rows), np.nan)
+    spread[several] = np.nanstd(correction.vote[several], axis=1)
+    table.loc[rows, "reference_spread"] = spread
+    return correction

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from common.ordinal import ORDINALS, level_probabilities, soft_difference
+from common.ordinal import ORDINALS, level_probabilities, logistic_logits, soft_difference
 
 AGGREGATIONS = ("max", "avg", "fc", "attention")
 SCALARS = 4  # per reference, see PooledDifferenceHead.relations
@@ -115,8 +115,8 @@ class PooledDifferenceHead(nn.Module):
             nn.Linear(2 * size + 1, size), nn.SiLU(), nn.Dropout(config.dropout), nn.Linear(size, levels)
         )
         nn.init.zeros_(self.out[-1].weight)
-        self.register_buffer("steps", torch.arange(levels) - config.level_radius + 0.5, persistent=False)
-        self.sharpness = nn.Parameter(torch.tensor(1.0))
+        nn.init.zeros_(self.out[-1].bias)
+        self.sharpness = nn.Parameter(torch.tensor(-0.8))
 
     def forward(self, query: Query, references: References) -> DifferenceOutput:
         """Correct estimates; see Query, References and DifferenceOutput for shapes and units."""
@@ -128,7 +128,8 @@ class PooledDifferenceHead(nn.Module):
         anchor = anchor_age(query, references, weight, self.config.level_radius)  # [B]
         offset = (query.estimate - anchor)[:, None]  # [B, 1] the difference the base would say
         levels = self.out(torch.cat([own, pooled, offset / YEARS], dim=1)).float()  # [B, 2·radius]
-        levels = levels + self.sharpness * (offset - self.steps)
+        sharpness = nn.functional.softplus(self.sharpness)
+        levels = levels + logistic_logits(offset[:, 0], sharpness, self.config.level_radius, self.config.ordinal)
         difference = soft_difference(level_probabilities(levels, self.config.ordinal))  # [B]
         return DifferenceOutput(levels, difference, weight, anchor + difference)
 

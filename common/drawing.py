@@ -65,3 +65,40 @@ def draw_distribution(crop: np.ndarray, ages: np.ndarray, log_probs: np.ndarray,
     right.set(xlabel="age (years)", ylabel="probability", xlim=(ages[0] - 0.5, ages[-1] + 0.5))
     right.legend(frameon=False)
     save_figure(figure, path)
+
+
+def draw_votes(crop: np.ndarray, votes: pd.DataFrame, marks: dict[str, float], path: Path) -> None:
+    """Draw a crop [S, S, 3] uint8 beside its references, nearest on top.
+
+    `votes` has a row for each reference: its `age`, the corrected age it would give alone (`vote`), both in years, and
+    its `weight`; `marks` are the base's estimate and the corrected age, label to years.
+    """
+    figure, (left, right) = new_figure(9, 4.2, columns=2)
+    left.imshow(crop)
+    left.set_axis_off()
+    place = np.arange(len(votes))
+    size = 15 + 150 * votes["weight"] / max(votes["weight"].max(), 1e-9) if len(votes) else 15
+    right.hlines(place, votes["age"], votes["vote"], color="lightgrey", linewidth=1)
+    right.scatter(votes["age"], place, s=12, color="black", label="age of the reference")
+    right.scatter(votes["vote"], place, s=size, color=BLUE, alpha=0.6, label="its vote (size: its weight)")
+    for style, (label, age) in zip(("--", "-"), marks.items(), strict=True):
+        right.axvline(age, color="black" if style == "--" else ORANGE, linestyle=style, label=f"{label} {age:.1f}")
+    right.invert_yaxis()
+    right.set(xlabel="age (years)", ylabel="reference, most similar on top", yticks=[])
+    right.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.15), ncols=2)
+    save_figure(figure, path)
+
+
+def draw_confusion(pairs: pd.DataFrame, radius: int, title: str, path: Path) -> None:
+    """Draw how often each true difference was taken for which (whole years, the ends holding all beyond)."""
+    edges = np.arange(-radius - 0.5, radius + 1)
+    true, said = (pairs[name].clip(-radius, radius) for name in ("true_difference", "hard_difference"))
+    counts = np.histogram2d(true, said, bins=(edges, edges))[0]  # [2·radius + 1, 2·radius + 1]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, (axis,) = new_figure(5.6, 4.6)
+    ends = (-radius - 0.5, radius + 0.5)
+    image = axis.imshow(shares.T, origin="lower", extent=(*ends, *ends), cmap="cividis")
+    axis.plot((-radius, radius), (-radius, radius), color="white", linewidth=1, linestyle=":")
+    axis.set(xlabel="true difference (years)", ylabel="said difference, hard (years)", title=title)
+    figure.colorbar(image, ax=axis, label="share of the pairs with this true difference")
+    save_figure(figure, path)

@@ -44,6 +44,11 @@ class EmbeddedFaces:
     def __len__(self) -> int:
         return len(self.id)
 
+    def where(self, keep: np.ndarray) -> "EmbeddedFaces":
+        """The faces where `keep` [N] is True."""
+        rest = (getattr(self, field.name)[keep] for field in fields(self)[2:])
+        return EmbeddedFaces(self.embeddings[:, keep], self.estimates[:, keep], *rest)
+
 
 @dataclass(frozen=True)
 class Views:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from common.crops import IMAGE_SUFFIXES, decode_image, read_bytes, resize_crop
 from common.errors import DataError, ImageError
 from common.manifest import SPLITS, age_bounds, load_prepared, read_manifest
-from common.metrics import summarise
+from common.metrics import paired_bootstrap, summarise
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import COLUMNS, OK
 
@@ -131,17 +131,31 @@ def read_faces(
         yield row, number, faces or NO_FACE
 
 
+@dataclass
+class BaseEstimates:
+    """What the base regressor says of all inputs, M faces of which were estimated.
+
+    table: predictions table, failed inputs keeping a row of their own; good_rows [M]: its rows with a face;
+    embeddings [M, E] float32; crops [M]: each [S, S, 3] uint8, kept only where they are to be drawn.
+    """
+
+    table: pd.DataFrame
+    good_rows: np.ndarray
+    embeddings: np.ndarray
+    crops: list[np.ndarray]
+
+
 def estimate_base(
     manifest: pd.DataFrame, arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline
-) -> pd.DataFrame:
-    """Predictions table of all inputs by the base regressor, in batches; failed inputs keep a row of their own."""
+) -> BaseEstimates:
+    """Estimate all inputs by the base regressor, in batches."""
     low, high = age_bounds(manifest)
     manifest = manifest.assign(
         true_age_min=low, true_age_max=high, true_age=np.where(low == high, low, np.nan), n_references=0
     )
     known_columns = [name for name in COLUMNS if name in manifest.columns]
     records: list[dict] = []
-    waiting: list[tuple[dict, np.ndarray]] = []
+    estimates = _Estimates(pipeline, arguments.batch_size, bool(arguments.explain) if "explain" in arguments else False)
     inputs = read_faces(manifest, arguments, pipeline)
     for row, number, faces in tqdm(inputs, total=len(manifest), unit="picture", disable=len(manifest) < 20):
         known = manifest.loc[row, known_columns].to_dict() | {"id": number}
@@ -151,30 +165,59 @@ def estimate_base(
         for face in faces:
             box = "" if face.box is None else " ".join(f"{edge:.0f}" for edge in face.box)
             records.append(known | {"face": face.face, "box": box, "status": OK})
-            waiting.append((records[-1], face.crop))
-        if len(waiting) >= arguments.batch_size:
-            _estimate(waiting, arguments.batch_size, pipeline)
-    _estimate(waiting, arguments.batch_size, pipeline)
-    return pd.DataFrame(records, columns=COLUMNS).astype({"face": "Int64", "age": float, "true_age_min": float})
+            estimates.add(records[-1], face.crop)
+    estimates.flush()
+    kinds = {"face": "Int64", "reference_ids": object} | dict.fromkeys(
+        ("true_age", "true_age_min", "true_age_max", "base_age", "age", "reference_spread"), float
+    )
+    table = pd.DataFrame(records, columns=COLUMNS).astype(kinds)
+    good_rows = np.flatnonzero(table["status"] == OK)
+    return BaseEstimates(table, good_rows, estimates.all_embeddings(), estimates.crops)
 
 
-def _estimate(waiting: list[tuple[dict, np.ndarray]], batch_size: int, pipeline: AgePredictBasicPipeline) -> None:
-    if waiting:
-        ages = pipeline.predict(np.stack([crop for _, crop in waiting]), batch_size).ages
-        for (record, _), age in zip(waiting, ages, strict=True):
-            record["base_age"] = record["age"] = float(age)
-        waiting.clear()
+class _Estimates:
+    """Collects crops, estimates them a batch at a time and writes the ages into their records."""
+
+    def __init__(self, pipeline: AgePredictBasicPipeline, batch_size: int, keep_crops: bool):
+        self.pipeline, self.batch_size, self.keep_crops = pipeline, batch_size, keep_crops
+        self.waiting: list[tuple[dict, np.ndarray]] = []
+        self.embeddings: list[np.ndarray] = []
+        self.crops: list[np.ndarray] = []
+
+    def add(self, record: dict, crop: np.ndarray) -> None:
+        self.waiting.append((record, crop))
+        if self.keep_crops:
+            self.crops.append(crop)
+        if len(self.waiting) >= self.batch_size:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.waiting:
+            prediction = self.pipeline.predict(np.stack([crop for _, crop in self.waiting]), self.batch_size)
+            for (record, _), age in zip(self.waiting, prediction.ages, strict=True):
+                record["base_age"] = record["age"] = float(age)
+            self.embeddings.append(prediction.embeddings)
+            self.waiting.clear()
+
+    def all_embeddings(self) -> np.ndarray:
+        width = self.pipeline.model.config.embedding_size
+        return np.concatenate([np.empty((0, width), np.float32), *self.embeddings])
 
 
-def print_result(table: pd.DataFrame, limit: int = 40) -> None:
-    """Print the ages (of up to `limit` faces), the errors where ages are known, and what failed (on stderr)."""
+def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = 40) -> None:
+    """Print the ages (of up to `limit` faces), the errors where ages are known, and what failed (on stderr).
+
+    `corrected` shows the base's estimate beside the age.
+    """
     good, failed = table[table["status"] == OK], table[table["status"] != OK]
     if len(good) <= limit:
         labelled = good["true_age_min"].notna().any()
-        print(f"{'picture':44s} {'face':>4s} {'age':>6s}" + ("  true age" if labelled else ""))
+        base = f" {'base':>6s}" if corrected else ""
+        print(f"{'picture':44s} {'face':>4s}{base} {'age':>6s}" + ("  true age" if labelled else ""))
         for row in good.itertuples():
             truth = "" if np.isnan(row.true_age_min) else f"  {_span(row.true_age_min, row.true_age_max)}"
-            print(f"{_shortened(row.path, 44):44s} {row.face:4d} {row.age:6.1f}{truth}")
+            base = f" {row.base_age:6.1f}" if corrected else ""
+            print(f"{_shortened(row.path, 44):44s} {row.face:4d}{base} {row.age:6.1f}{truth}")
     else:
         print(f"{len(good)} faces estimated.")
     labelled = good[good["true_age_min"].notna()]
@@ -184,6 +227,22 @@ def print_result(table: pd.DataFrame, limit: int = 40) -> None:
                 print(f"{kind} labels: " + "  ".join(f"{key} {value}" for key, value in part["all"].items()))
     for row in failed.itertuples():
         print(f"not estimated: {row.path}: {row.status}", file=sys.stderr)
+
+
+def print_gain(table: pd.DataFrame) -> None:
+    """Print errors of base and corrected age side by side with the paired interval, where exact ages are known."""
+    good = table[(table["status"] == OK) & (table["true_age_min"] == table["true_age_max"])]
+    truth = good["true_age_min"].to_numpy(float)
+    base, age = (good[name].to_numpy(float) - truth for name in ("base_age", "age"))
+    if len(good) < 2 or np.array_equal(base, age):
+        return
+    for name, error in (("base", base), ("corrected", age)):
+        size = np.abs(error)
+        print(f"{name:9s} MAE {size.mean():.3f}  CS@5 {100 * (size <= 5).mean():.1f} %  bias {error.mean():+.2f}")
+    gain = paired_bootstrap(base, age, good["person"].to_numpy(str))
+    print(
+        f"gain {gain['gain']:+.3f} years, 95 % interval {gain['low']:+.3f} to {gain['high']:+.3f} ({len(good)} faces)"
+    )
 
 
 def _span(low: float, high: float) -> str:

@@ -1,0 +1,92 @@
+"""Ages of the faces in photos, end to end: the base's estimate corrected by comparison with references.
+
+    python DiffPipeline6__infer2.py                             # the demo portrait, base and corrected
+    python DiffPipeline6__infer2.py photo.jpg album/ --out ages.csv --explain drawn/
+    python DiffPipeline6__infer2.py --manifest data/prepared/utkface/manifest.csv --split test
+    python DiffPipeline6__infer2.py --manifest people.csv --mode oracle      # references at the true age: upper bound
+
+Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing could be done.
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pandas as pd
+
+from common.correction import Correction, Corrector, correct_table
+from common.drawing import draw_votes
+from common.errors import DataError, UserError
+from common.inference import (
+    BaseEstimates,
+    estimate_base,
+    exit_status,
+    inference_parser,
+    list_inputs,
+    print_gain,
+    print_result,
+)
+from common.predictions import write_predictions
+from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
+
+EXPLAINED = 50  # faces drawn by --explain at most
+
+
+def refuse_what_is_missing(arguments: Namespace) -> None:
+    """Raise DataError for options of the common command line that are not built yet, or that do not go together."""
+    for option in ("references", "person"):
+        if getattr(arguments, option):
+            raise DataError(f"--{option} is not built yet; the training bank of the weights is used.")
+    if arguments.interval is not None:
+        raise DataError("--interval is not built yet; estimates come without intervals.")
+    if arguments.mode == "oracle" and not arguments.manifest:
+        raise DataError("--mode oracle looks for references at the true age; give it a --manifest with ages.")
+    if arguments.mode == "bypass" and arguments.explain:
+        raise DataError("--explain draws references, of which --mode bypass uses none.")
+
+
+def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, folder: Path) -> None:
+    """Draw each face (the first 50) beside its references into `folder`; prints where."""
+    for place, row in enumerate(base.good_rows[:EXPLAINED]):
+        mask = correction.mask[place]
+        votes = pd.DataFrame(
+            {
+                "age": corrector.bank.ages[correction.index[place][mask]],
+                "vote": correction.vote[place][mask],
+                "weight": correction.weight[place][mask],
+            }
+        )
+        record = base.table.loc[row]
+        drawn = folder / f"{row:04d}_{Path(record['path']).stem}_{record['face']}.png"
+        draw_votes(base.crops[place], votes, {"base": record["base_age"], "corrected": record["age"]}, drawn)
+    drawn = min(len(base.good_rows), EXPLAINED)
+    print(f"drawn: {drawn} of {len(base.good_rows)} faces beside their references in {folder}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; see the module for the exit status."""
+    arguments = inference_parser(__doc__, "full", RELEASED).parse_args(argv)
+    try:
+        refuse_what_is_missing(arguments)
+        manifest = list_inputs(arguments)
+        corrector = load_model(arguments.weights, arguments.device)
+        base = estimate_base(manifest, arguments, corrector.pipeline)
+        if arguments.mode != "bypass" and len(base.good_rows):
+            correction = correct_table(base, corrector, oracle=arguments.mode == "oracle")
+            if arguments.explain:
+                explain(base, correction, corrector, arguments.explain)
+        if arguments.mode == "oracle":
+            print("oracle: references were looked for at the TRUE age; these figures are an upper bound.")
+        print_result(base.table, corrected=arguments.mode != "bypass")
+        print_gain(base.table)
+        if arguments.out:
+            write_predictions(base.table, arguments.out)
+            print(f"predictions: {arguments.out}")
+    except UserError as error:
+        print(f"DiffPipeline6: {error}", file=sys.stderr)
+        return 2
+    return exit_status(base.table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

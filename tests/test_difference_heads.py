@@ -1,0 +1,106 @@
+import pytest
+import torch
+
+from common.difference_heads import (
+    AGGREGATIONS,
+    HeadConfig,
+    PooledDifferenceHead,
+    Query,
+    References,
+    anchor_age,
+)
+
+
+def head(aggregation: str, ordinal: str = "condor") -> PooledDifferenceHead:
+    """A head whose every weight matters (the fresh one starts from the base's estimate)."""
+    torch.manual_seed(1)
+    made = PooledDifferenceHead(HeadConfig(16, 12, aggregation, 6, 5, ordinal))
+    torch.nn.init.normal_(made.out[-1].weight, std=0.3)
+    return made.eval()
+
+
+def faces(batch: int = 4, count: int = 6) -> tuple[Query, References]:
+    torch.manual_seed(0)
+    query = Query(torch.randn(batch, 16), 30 + 5 * torch.randn(batch))
+    age = query.estimate[:, None] + 3 * torch.randn(batch, count)
+    references = References(
+        torch.randn(batch, count, 16), age, age + torch.randn(batch, count), torch.rand(batch, count) > 0.5,
+        torch.ones(batch, count, dtype=torch.bool),
+    )  # fmt: skip
+    return query, references
+
+
+@pytest.mark.parametrize("ordinal", ["condor", "coral"])
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_shapes_sums_and_two_identical_runs(aggregation, ordinal):
+    model, (query, references) = head(aggregation, ordinal), faces()
+    output = model(query, references)
+    assert output.levels.shape == (4, 10) and output.difference.shape == output.age.shape == (4,)
+    assert torch.allclose(output.weight.sum(dim=1), torch.ones(4))
+    again = model(query, references)
+    assert all(torch.equal(first, second) for first, second in zip(output, again, strict=True))
+    anchor = anchor_age(query, references, output.weight, 5)
+    assert torch.allclose(output.age, anchor + output.difference)
+
+
+@pytest.mark.parametrize("aggregation", ["max", "avg", "attention"])
+def test_the_order_of_references_does_not_matter(aggregation):
+    model, (query, references) = head(aggregation), faces()
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    shuffled = References(*(tensor[:, order] for tensor in references))
+    assert torch.allclose(model(query, references).age, model(query, shuffled).age, atol=1e-4)
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_masked_references_have_no_influence_at_all(aggregation):
+    model, (query, references) = head(aggregation), faces()
+    mask = torch.tensor([True, True, False, True, False, False]).expand(4, 6)
+    first = model(query, references._replace(mask=mask)).age
+    hidden = ~mask
+    spoiled = References(
+        references.embedding.masked_fill(hidden[:, :, None], torch.nan),
+        references.age.masked_fill(hidden, torch.nan),
+        references.estimate.masked_fill(hidden, torch.inf),
+        references.seen ^ hidden,
+        mask,
+    )
+    assert torch.equal(first, model(query, spoiled).age)
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_without_references_the_anchor_is_the_estimate(aggregation):
+    model, (query, references) = head(aggregation), faces()
+    output = model(query, references._replace(mask=torch.zeros(4, 6, dtype=torch.bool)))
+    assert torch.allclose(output.age - output.difference, query.estimate)
+    assert torch.isfinite(output.age).all() and (output.weight == 0).all()
+
+
+def test_a_fresh_head_says_what_the_base_says():
+    query, references = faces()
+    fresh = PooledDifferenceHead(HeadConfig(16, 12, "avg", 6, 15)).eval()
+    assert torch.allclose(fresh(query, references).age, query.estimate, atol=0.3)
+
+
+def test_the_residual_of_a_seen_reference_is_not_read():
+    model, (query, references) = head("avg"), faces()
+    scalars = model.relations(query, references._replace(seen=torch.ones(4, 6, dtype=torch.bool)))
+    assert (scalars[:, :, 2] == 0).all() and (scalars[:, :, 3] == 1).all()
+
+
+def test_far_references_do_not_move_the_anchor():
+    query = Query(torch.zeros(1, 16), torch.tensor([30.0]))
+    references = References(
+        torch.zeros(1, 3, 16), torch.tensor([[28.0, 34.0, 60.0]]), torch.zeros(1, 3),
+        torch.zeros(1, 3, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool),
+    )  # fmt: skip
+    assert anchor_age(query, references, torch.tensor([[0.25, 0.25, 0.5]]), 5).item() == pytest.approx(31.0)
+
+
+def test_fc_takes_fewer_references_but_not_more():
+    model, (query, references) = head("fc"), faces()
+    few = References(*(tensor[:, :2] for tensor in references))
+    padded = references._replace(mask=torch.tensor([True, True, False, False, False, False]).expand(4, 6))
+    assert torch.allclose(model(query, few).age, model(query, padded).age, atol=1e-5)
+    many = References(*(torch.cat([tensor, tensor], dim=1) for tensor in references))
+    with pytest.raises(ValueError, match="6 references, not 12"):
+        model(query, many)
