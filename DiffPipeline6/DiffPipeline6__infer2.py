@@ -3,6 +3,7 @@
     python DiffPipeline6__infer2.py                             # the demo portrait, base and corrected
     python DiffPipeline6__infer2.py photo.jpg album/ --out ages.csv --explain drawn/
     python DiffPipeline6__infer2.py --manifest data/prepared/utkface/manifest.csv --split test
+    python DiffPipeline6__infer2.py photo.jpg --references family.npz --person anna
     python DiffPipeline6__infer2.py --manifest people.csv --mode oracle      # references at the true age: upper bound
 
 Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing could be done.
@@ -12,9 +13,10 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from common.correction import Correction, Corrector, correct_table
+from common.correction import Correction, Corrector, Faces, correct_table
 from common.drawing import draw_votes
 from common.errors import DataError, UserError
 from common.inference import (
@@ -26,7 +28,10 @@ from common.inference import (
     print_gain,
     print_result,
 )
+from common.manifest import OLDEST
 from common.predictions import write_predictions
+from common.reference_bank import concatenate, load_bank
+from common.user_references import start_of
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 
 EXPLAINED = 50  # faces drawn by --explain at most
@@ -34,9 +39,12 @@ EXPLAINED = 50  # faces drawn by --explain at most
 
 def refuse_what_is_missing(arguments: Namespace) -> None:
     """Raise DataError for options of the common command line that are not built yet, or that do not go together."""
-    for option in ("references", "person"):
-        if getattr(arguments, option):
-            raise DataError(f"--{option} is not built yet; the training bank of the weights is used.")
+    if arguments.person == "auto":
+        raise DataError("--person auto is not built yet; name the person as in the bank.")
+    if arguments.person and not arguments.references:
+        raise DataError("--person names whose references in a bank to use; give the bank with --references.")
+    if arguments.references and arguments.mode != "full":
+        raise DataError(f"--references corrects; it does not go with --mode {arguments.mode}.")
     if arguments.interval is not None:
         raise DataError("--interval is not built yet; estimates come without intervals.")
     if arguments.mode == "oracle" and not arguments.manifest:
@@ -63,6 +71,28 @@ def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, f
     print(f"drawn: {drawn} of {len(base.good_rows)} faces beside their references in {folder}")
 
 
+def correct_by_user(base: BaseEstimates, corrector: Corrector, arguments: Namespace) -> None:
+    """Add what the user's own banks say to the ages of the table; raises WeightsError, DataError for a bad bank."""
+    bank = concatenate([load_bank(path, corrector.pipeline.fingerprint) for path in arguments.references])
+    if arguments.person and arguments.person not in bank.person:
+        known = ", ".join(sorted(set(bank.person) - {""})[:10]) or "nobody"
+        raise DataError(f"No reference in the banks shows '{arguments.person}'; they name {known}.")
+    rows = base.good_rows
+    good = base.table.loc[rows]
+    faces = Faces(
+        base.embeddings, good["base_age"].to_numpy(float), good["id"].to_numpy(str),
+        good["person"].fillna("").to_numpy(str),
+    )  # fmt: skip
+    start = good["age"].to_numpy(float)
+    shifts = start_of(corrector, bank).shifts(faces, start, arguments.person or "")
+    base.table.loc[rows, "age"] = np.clip(start + shifts.domain + shifts.personal, 0, OLDEST)
+    base.table.loc[rows, "n_references"] += shifts.references
+    print(
+        f"your references: {len(bank)}; on average they move an age by {shifts.domain.mean():+.1f} years"
+        + (f" and {arguments.person}'s own by {shifts.personal.mean():+.1f}" if arguments.person else "")
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     arguments = inference_parser(__doc__, "full", RELEASED).parse_args(argv)
@@ -73,6 +103,8 @@ def main(argv: list[str] | None = None) -> int:
         base = estimate_base(manifest, arguments, corrector.pipeline)
         if arguments.mode != "bypass" and len(base.good_rows):
             correction = correct_table(base, corrector, oracle=arguments.mode == "oracle")
+            if arguments.references:
+                correct_by_user(base, corrector, arguments)
             if arguments.explain:
                 explain(base, correction, corrector, arguments.explain)
         if arguments.mode == "oracle":

@@ -15,6 +15,7 @@ from common.difference_heads import References
 from common.errors import DataError, WeightsError
 
 EMPTY = -1
+ARRAYS = ("embeddings", "ages", "estimates", "seen", "person", "id")
 
 
 class Found(NamedTuple):
@@ -42,7 +43,7 @@ class ReferenceBank:
     fingerprint: str
 
     def __post_init__(self):
-        for name in ("ages", "estimates", "seen", "person", "id"):
+        for name in ARRAYS:
             if len(getattr(self, name)) != len(self.embeddings):
                 raise DataError(f"A bank of {len(self.embeddings)} embeddings has {len(getattr(self, name))} {name}.")
         if not len(self.embeddings):
@@ -144,3 +145,12 @@ def _same(index: tuple[np.ndarray, np.ndarray], wanted: np.ndarray) -> np.ndarra
     place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     hit = (known[place] == wanted) & (wanted != "")
     return np.where(hit, place, EMPTY)[:, None] == codes[None, :]
+
+
+def concatenate(banks: list[ReferenceBank]) -> ReferenceBank:
+    """One bank of several; a picture that is in several enters once. Raises WeightsError if their weights differ."""
+    if len({bank.fingerprint for bank in banks}) != 1:
+        raise WeightsError("The banks were made with different base weights.")
+    parts = {name: np.concatenate([getattr(bank, name) for bank in banks]) for name in ARRAYS}
+    first = np.sort(np.unique(parts["id"], return_index=True)[1])
+    return ReferenceBank(**{name: array[first] for name, array in parts.items()}, fingerprint=banks[0].fingerprint)

@@ -220,7 +220,10 @@ def test_photos_explained(weights, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--references", "bank.npz"], "not built yet"),
+        (["--references", "bank.npz"], "cannot be read as a reference bank"),
+        (["--person", "anna"], "--references"),
+        (["--references", "bank.npz", "--person", "auto"], "not built yet"),
+        (["--references", "bank.npz", "--mode", "bypass"], "bypass"),
         (["--interval", "0.9"], "not built yet"),
         (["--mode", "oracle"], "--manifest"),
         (["--mode", "bypass", "--explain", "drawn"], "bypass"),

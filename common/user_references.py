@@ -1,0 +1,152 @@
+"""Corrections from a user's own references: what a domain's, and a person's, residuals say about a new face.
+
+A reference i votes age_i + (start - start_i): the new face's starting age plus the reference's residual, where both
+starting ages come from the same estimator. Votes are combined so that few references count little (both corrections
+are 0 without any) and one grossly wrong age cannot count much.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from common.correction import Corrector, Faces
+from common.reference_bank import ReferenceBank
+
+
+@dataclass(frozen=True)
+class VoteSettings:
+    """How far residuals are believed, all in years unless said otherwise.
+
+    Attributes:
+        offset: Standard deviation expected of a domain's common offset.
+        slope: The same of its change over 20 years of age.
+        bend: The same of local departures from that line.
+        bend_width: Age range over which these vary.
+        noise: Standard deviation of single residuals of different people.
+        doubt: How many times what noise alone would give is taken off a shift's square (a number).
+        limit: A residual further than this from the others counts as this far.
+        personal_width: Difference of starting ages over which errors on one person repeat.
+        personal_noise: Standard deviation of single residuals of one person.
+        personal_weight: A person's references count as if so many more said 0 (a number).
+    """
+
+    offset: float = 4.0
+    slope: float = 3.0
+    bend: float = 3.0
+    bend_width: float = 8.0
+    noise: float = 6.0
+    doubt: float = 2.0
+    limit: float = 10.0
+    personal_width: float = 10.0
+    personal_noise: float = 4.0
+    personal_weight: float = 1.5
+
+
+class Shifts(NamedTuple):
+    """Years to add to N starting ages: domain [N], personal [N]; references [N]: how many voted."""
+
+    domain: np.ndarray
+    personal: np.ndarray
+    references: np.ndarray
+
+
+def domain_shift(start: np.ndarray, known: np.ndarray, residual: np.ndarray, settings: VoteSettings) -> np.ndarray:
+    """Expected residual [B] (years) at starting ages [B], from references with starting ages and residuals [N].
+
+    A Gaussian process over the starting age (offset, slope and local bend, each expected to be 0), fitted to the mean
+    residual of every whole year of starting age; residuals far from a first fit are pulled in before the second. The
+    result is scaled down by what noise alone would give (see `trusted_part`).
+    """
+    if not len(known):
+        return np.zeros(len(start))
+    years, place, count = np.unique(np.round(known), return_inverse=True, return_counts=True)  # [Y] whole years
+    noise = settings.noise**2 / count  # [Y]
+    solve = np.linalg.inv(_kernel(years, years, settings) + np.diag(noise))  # [Y, Y]
+    smooth = _kernel(years, years, settings) @ solve  # [Y, Y] from mean residuals to fitted ones
+    fit = np.full(len(years), _middle(residual))
+    for width in (1.5 * settings.limit, settings.limit):
+        clipped = fit[place] + np.clip(residual - fit[place], -width, width)  # [N]
+        mean = np.bincount(place, weights=clipped) / count  # [Y]
+        fit = smooth @ mean
+    by_chance = np.average((smooth**2 * noise).sum(axis=1), weights=count)
+    trust = trusted_part(np.average(fit**2, weights=count), by_chance, settings)
+    return trust * (_kernel(start, years, settings) @ solve @ mean)
+
+
+def trusted_part(square: np.ndarray | float, by_chance: np.ndarray | float, settings: VoteSettings) -> np.ndarray:
+    """Part of a shift to apply, 0 to 1, from its square and the square that noise alone would give on average.
+
+    The positive-part shrinkage of James & Stein, "Estimation with quadratic loss", 1961.
+    """
+    return np.clip(1 - settings.doubt * by_chance / np.maximum(square, 1e-12), 0, 1)
+
+
+def _middle(residual: np.ndarray) -> float:
+    return float(np.median(residual)) * len(residual) / (len(residual) + 2)
+
+
+def _kernel(first: np.ndarray, second: np.ndarray, settings: VoteSettings) -> np.ndarray:
+    slope = settings.slope**2 * np.outer((first - 40) / 20, (second - 40) / 20)
+    distance = (first[:, None] - second[None, :]) / settings.bend_width
+    return settings.offset**2 + slope + settings.bend**2 * np.exp(-0.5 * distance**2)  # [len(first), len(second)]
+
+
+def personal_shift(start: np.ndarray, known: np.ndarray, residual: np.ndarray, settings: VoteSettings) -> np.ndarray:
+    """Expected residual [B] (years) of one person at starting ages [B], from the person's own references [n].
+
+    A mean weighted by how near the starting ages are, as if `personal_weight` more references said 0, scaled down by
+    what noise alone would give (see `trusted_part`).
+    """
+    if not len(known):
+        return np.zeros(len(start))
+    middle = _middle(residual)
+    clipped = middle + np.clip(residual - middle, -settings.limit, settings.limit)
+    weight = np.exp(-0.5 * ((start[:, None] - known[None, :]) / settings.personal_width) ** 2)  # [B, n]
+    total = weight.sum(axis=1) + settings.personal_weight
+    shift = weight @ clipped / total
+    by_chance = settings.personal_noise**2 * (weight**2).sum(axis=1) / total**2
+    return trusted_part(shift**2, by_chance, settings) * shift
+
+
+@dataclass(frozen=True)
+class UserReferences:
+    """A user's bank with the starting ages [N] (years) of its references by the estimator that it is to correct."""
+
+    bank: ReferenceBank
+    start: np.ndarray
+    settings: VoteSettings = VoteSettings()
+
+    def shifts(self, faces: Faces, start: np.ndarray, person: str = "") -> Shifts:
+        """Corrections of N faces with starting ages `start` [N] (years).
+
+        A face is never its own reference. Other references of its person (`faces.person`) vote in neither part,
+        unless `person` names the person asked about: then this person's references give the personal part and all
+        others the domain part.
+        """
+        domain, personal = np.zeros(len(start)), np.zeros(len(start))
+        references = np.zeros(len(start), int)
+        residual = self.bank.ages - self.start  # [N]
+        own = np.isin(faces.id, self.bank.id)
+        groups = np.where(own | (faces.person != ""), np.arange(len(start)), -1)
+        for group in np.unique(groups):
+            rows = np.flatnonzero(groups == group)
+            others = self.bank.person != (person or faces.person[rows[0]] or "nobody")
+            hers = (self.bank.person == person) & (person != "")
+            if group >= 0:
+                others, hers = (part & (self.bank.id != faces.id[rows[0]]) for part in (others, hers))
+            domain[rows] = domain_shift(start[rows], self.start[others], residual[others], self.settings)
+            references[rows] = others.sum() + hers.sum()
+            if hers.any():
+                known = self.start[hers]
+                shifted = known + domain_shift(known, self.start[others], residual[others], self.settings)
+                personal[rows] = personal_shift(
+                    start[rows] + domain[rows], shifted, self.bank.ages[hers] - shifted, self.settings
+                )
+        return Shifts(domain, personal, references)
+
+
+def start_of(corrector: Corrector, bank: ReferenceBank) -> UserReferences:
+    """A user's bank with starting ages: what the difference regressor and its training bank say of each reference."""
+    faces = Faces(bank.embeddings.astype(np.float32), bank.estimates, bank.id, bank.person)
+    return UserReferences(bank, corrector.correct(faces, votes=False).age.astype(float))

@@ -1,0 +1,57 @@
+"""What a reference bank holds and what it would change: printed and drawn."""
+
+from pathlib import Path
+
+import numpy as np
+
+from common.correction import Corrector, Faces
+from common.drawing import BLUE, ORANGE, new_figure, save_figure
+from common.reference_bank import load_bank
+from common.user_references import UserReferences, domain_shift, start_of
+
+
+def leave_one_out(user: UserReferences) -> tuple[np.ndarray, np.ndarray]:
+    """Ages [N] of the references themselves, each corrected by the others: domain only; domain and person.
+
+    The domain part comes from other people only; a reference without a person is only left out itself.
+    """
+    bank = user.bank
+    faces = Faces(bank.embeddings, bank.estimates, bank.id, bank.person)
+    domain = user.start + user.shifts(faces, user.start).domain
+    both = domain.copy()
+    for person in set(bank.person) - {""}:
+        rows = np.flatnonzero(bank.person == person)
+        part = Faces(*(array[rows] for array in faces))
+        shifts = user.shifts(part, user.start[rows], person=person)
+        both[rows] = user.start[rows] + shifts.domain + shifts.personal
+    return domain, both
+
+
+def inspect_bank(path: Path, corrector: Corrector) -> None:
+    """Print count, ages, people, the base's residuals and the leave-one-out correction; draw it beside the bank."""
+    bank = load_bank(path, corrector.pipeline.fingerprint)
+    user = start_of(corrector, bank)
+    people, photos = np.unique(bank.person[bank.person != ""], return_counts=True)
+    ages, several = bank.ages, int((photos > 1).sum())
+    print(f"{len(bank)} references, ages {ages.min():.0f} to {ages.max():.0f}, median {np.median(ages):.0f}")
+    unnamed = int((bank.person == "").sum())
+    print(f"{len(people)} named people, {several} of them with several pictures; {unnamed} pictures unnamed")
+    residual = bank.ages - user.start
+    print(
+        f"true age minus estimate: mean {residual.mean():+.2f}, median {np.median(residual):+.2f}, "
+        f"standard deviation {residual.std():.2f} years"
+    )
+    domain, both = leave_one_out(user)
+    print("mean absolute error of these faces, each corrected by the others (years):")
+    for name, ages in (("as estimated", user.start), ("with other people", domain), ("and the person's own", both)):
+        print(f"  {name:22s} {np.abs(ages - bank.ages).mean():.2f}")
+    drawn = path.with_suffix(".png")
+    figure, (axis,) = new_figure(6, 4.5)
+    span = np.linspace(user.start.min(), user.start.max(), 100)
+    axis.scatter(user.start, residual, s=12, color=BLUE, alpha=0.6, label="reference")
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.plot(span, domain_shift(span, user.start, residual, user.settings), color=ORANGE, label="correction")
+    axis.set(xlabel="estimated age (years)", ylabel="true age - estimate (years)", title=path.name)
+    axis.legend(frameon=False)
+    save_figure(figure, drawn)
+    print(f"drawn: {drawn}")

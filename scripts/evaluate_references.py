@@ -1,0 +1,156 @@
+"""What a user's own references are worth on a set with known persons: leave-person-out and leave-one-out.
+
+    python scripts/evaluate_references.py data/prepared/fgnet_dev --out out/references
+    python scripts/evaluate_references.py --table out/references/predictions.csv
+
+Every face is estimated as if it were new. Rows of the table: the base; full (training bank); control (c), offset, line
+and isotonic re-calibration of the base fitted on all *other* people; the domain bank (all other people); the personal
+bank (the person's other photos, those of the face's own age left out: two photos of one sitting are no test); both.
+The curve shows domain and personal banks of 0, 1, 2, 5 … references drawn at random. Writes predictions.csv, curve.csv,
+curve.png.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from common.controls import control_table, recalibrations
+from common.correction import Corrector
+from common.drawing import BLUE, ORANGE, new_figure, save_figure
+from common.errors import DataError, UserError
+from common.reference_bank import ReferenceBank
+from common.user_references import UserReferences, domain_shift, personal_shift, start_of
+from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
+from scripts.build_reference_bank import bank_of_prepared
+
+COUNTS = (0, 1, 2, 5, 10, 20, 50, 100, 200)
+DRAWS = 5
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("folder", nargs="?", type=Path, help="prepared folder (see scripts/prepare_data.py)")
+    add("--weights", type=Path, default=RELEASED, metavar="DIR", help="DiffPipeline6 weights (the released ones)")
+    add("--device", default="auto", help="auto, cpu or cuda")
+    add("--out", type=Path, default=Path("out/references"), metavar="DIR", help="folder to write (out/references)")
+    add("--table", type=Path, metavar="CSV", help="only print the table of stored predictions")
+    return parser.parse_args(argv)
+
+
+def without_person(bank: ReferenceBank, row: int) -> np.ndarray:
+    """Mask [N] bool of the references of other people than the one of this row."""
+    own = (bank.person == bank.person[row]) & (bank.person[row] != "")
+    return ~own & (bank.id != bank.id[row])
+
+
+def own_photos(bank: ReferenceBank, row: int) -> np.ndarray:
+    """Mask [N] bool of other photos of the same person at another age (in whole years)."""
+    same = (bank.person == bank.person[row]) & (bank.person[row] != "") & (bank.id != bank.id[row])
+    return same & (np.floor(bank.ages) != np.floor(bank.ages[row]))
+
+
+def shifted(
+    user: UserReferences, row: int, others: np.ndarray, own: np.ndarray, base: np.ndarray | None = None
+) -> tuple[float, float]:
+    """Age (years) of the face of this row with a domain bank of rows `others`, and with its own photos `own` too.
+
+    `base` [N] are other starting ages than the user's.
+    """
+    bank, start, settings = user.bank, user.start if base is None else base, user.settings
+    residual = bank.ages - start
+    known = np.append(own, row)
+    domain = start[known] + domain_shift(start[known], start[others], residual[others], settings)
+    personal = personal_shift(domain[-1:], domain[:-1], bank.ages[own] - domain[:-1], settings)
+    return float(domain[-1]), float(domain[-1] + personal[0])
+
+
+def evaluate(user: UserReferences) -> pd.DataFrame:
+    """Predictions of every variant for every face: columns id, person, true_age, variant, seed, age."""
+    bank, rows, nobody = user.bank, [], np.array([], int)
+    for row in range(len(bank)):
+        others, own = np.flatnonzero(without_person(bank, row)), np.flatnonzero(own_photos(bank, row))
+        estimate = bank.estimates[row : row + 1].astype(float)
+        ages = {"base": float(estimate[0]), "full": float(user.start[row])}
+        for name, calibration in recalibrations(bank.estimates[others].astype(float), bank.ages[others]).items():
+            ages[f"(c) {name}"] = float(calibration(estimate)[0])
+        ages["base + domain bank"] = shifted(user, row, others, nobody, bank.estimates.astype(float))[0]
+        ages["domain bank"], ages["domain + personal bank"] = shifted(user, row, others, own)
+        ages["personal bank"] = shifted(user, row, nobody, own)[1]
+        rows += [(bank.id[row], bank.person[row], bank.ages[row], name, 0, age) for name, age in ages.items()]
+    return pd.DataFrame(rows, columns=["id", "person", "true_age", "variant", "seed", "age"])
+
+
+def curve(user: UserReferences) -> pd.DataFrame:
+    """MAE over the number of references, drawn `DRAWS` times at random for each face: domain, and personal upon it."""
+    bank, rows = user.bank, []
+    random = np.random.default_rng(0)
+    for row in range(len(bank)):
+        others, own = np.flatnonzero(without_person(bank, row)), np.flatnonzero(own_photos(bank, row))
+        for _ in range(DRAWS):
+            others, own = random.permutation(others), random.permutation(own)
+            for count in COUNTS:
+                if count <= len(others):
+                    age = shifted(user, row, others[:count], own[:0])[0]
+                    rows.append(("domain", count, abs(age - bank.ages[row]), abs(user.start[row] - bank.ages[row])))
+                if count <= len(own):
+                    before, age = shifted(user, row, others, own[:count])
+                    rows.append(("personal", count, abs(age - bank.ages[row]), abs(before - bank.ages[row])))
+    table = pd.DataFrame(rows, columns=["bank", "references", "error", "error_without"])
+    grouped = table.groupby(["bank", "references"])
+    result = grouped[["error", "error_without"]].mean()
+    result["gain"] = result["error_without"] - result["error"]
+    result["faces"] = grouped.size() // DRAWS
+    return result.reset_index()
+
+
+def draw_curve(table: pd.DataFrame, title: str, path: Path) -> None:
+    """Draw the gain in MAE over the number of references."""
+    figure, (axis,) = new_figure(6, 4.2)
+    for name, colour, style in (("domain", BLUE, "o-"), ("personal", ORANGE, "s--")):
+        part = table[table["bank"] == name]
+        label = "other people (domain bank)" if name == "domain" else "own photos, upon a full domain bank"
+        axis.plot(part["references"], part["gain"], style, color=colour, label=label)
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xscale("symlog", linthresh=1)
+    axis.set_xticks(COUNTS, [str(count) for count in COUNTS])
+    axis.set(xlabel="references", ylabel="gain in mean absolute error (years)", title=title)
+    axis.legend(frameon=False)
+    save_figure(figure, path)
+
+
+def run(arguments: argparse.Namespace, corrector: Corrector) -> None:
+    """Evaluate a prepared folder and write everything; raises DataError if it names no persons."""
+    bank = bank_of_prepared(arguments.folder, corrector.pipeline)
+    user = start_of(corrector, bank)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    evaluate(user).to_csv(arguments.out / "predictions.csv", index=False, float_format="%.3f")
+    gains = curve(user)
+    gains.to_csv(arguments.out / "curve.csv", index=False, float_format="%.3f")
+    draw_curve(gains, f"{arguments.folder.name}: {len(bank)} faces", arguments.out / "curve.png")
+    print(gains.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    print(f"written: {arguments.out}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; exit status 0 done, 2 nothing could be done."""
+    arguments = parse_arguments(argv)
+    try:
+        if not arguments.table:
+            if not arguments.folder:
+                raise DataError("Give a prepared folder, or stored predictions with --table.")
+            run(arguments, load_model(arguments.weights, arguments.device))
+        stored = arguments.table or arguments.out / "predictions.csv"
+        print("\n".join(control_table(pd.read_csv(stored, dtype={"id": str, "person": str}))))
+    except (UserError, FileNotFoundError) as error:
+        print(f"evaluate_references: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from common.correction import Faces
+from common.reference_bank import ReferenceBank
+from common.user_references import UserReferences, VoteSettings, domain_shift, personal_shift
+
+SETTINGS = VoteSettings()
+COUNTS = (0, 1, 2, 5, 20, 200)
+
+
+def domain(count: int, offset: float, seed: int = 0, noise: float = 5.0) -> tuple[np.ndarray, np.ndarray]:
+    """Starting ages and residuals of `count` references of a domain whose faces are `offset` years older."""
+    random = np.random.default_rng(seed)
+    return random.uniform(10, 60, count), offset + random.normal(0, noise, count)
+
+
+def test_without_references_nothing_changes():
+    start, nothing = np.array([5.0, 40, 90]), np.array([])
+    assert (domain_shift(start, nothing, nothing, SETTINGS) == 0).all()
+    assert (personal_shift(start, nothing, nothing, SETTINGS) == 0).all()
+
+
+def test_one_reference_counts_as_the_closed_form_says():
+    known, residual = np.array([40.0]), np.array([9.0])
+    settings = VoteSettings(limit=100)
+    part = (settings.offset**2 + settings.bend**2) / (settings.offset**2 + settings.bend**2 + settings.noise**2)
+    trust = 1 - 2 * settings.noise**2 / 81
+    assert domain_shift(known, known, residual, settings)[0] == pytest.approx(trust * part * 9)
+    trust = 1 - 2 * settings.personal_noise**2 / 81
+    expected = trust * 9 / (1 + settings.personal_weight)
+    assert personal_shift(known, known, residual, settings)[0] == pytest.approx(expected)
+
+
+def test_a_single_small_residual_is_not_believed_at_all():
+    known, residual = np.array([40.0]), np.array([5.0])
+    assert domain_shift(known, known, residual, SETTINGS)[0] == personal_shift(known, known, residual, SETTINGS)[0] == 0
+
+
+def test_more_references_are_believed_more_and_many_fully():
+    start = np.linspace(15, 55, 9)
+    gains = []
+    for count in COUNTS:
+        shifts = [domain_shift(start, *domain(count, 6.0, seed), SETTINGS).mean() for seed in range(40)]
+        gains.append(np.mean(shifts))
+    assert gains[0] == 0 and all(np.diff(gains) > 0)
+    assert gains[1] < 4 and gains[-1] == pytest.approx(6.0, abs=0.4)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0, -6.0])
+def test_no_number_of_references_hurts_by_more_than_a_twentieth_of_a_year_on_average(offset):
+    start = np.linspace(15, 55, 9)
+    for count in COUNTS:
+        errors = []
+        for seed in range(200):
+            random = np.random.default_rng(1000 + seed)
+            truth = offset + random.normal(0, 5, 9)
+            shift = domain_shift(start, *domain(count, offset, seed), SETTINGS)
+            errors.append(np.abs(truth - shift).mean() - np.abs(truth).mean())
+        assert np.mean(errors) < 0.05, (offset, count)
+
+
+def test_one_grossly_wrong_age_among_five_moves_the_result_little():
+    known = np.array([20.0, 28, 35, 42, 50])
+    start = np.array([25.0, 40.0])
+    for function in (domain_shift, personal_shift):
+        right = function(start, known, np.array([1.0, -1, 0, 1, -1]), SETTINGS)
+        wrong = function(start, known, np.array([1.0, -1, 0, 60, -1]), SETTINGS)
+        assert np.abs(wrong - right).max() < 2, function.__name__
+
+
+def test_a_shift_that_grows_with_age_is_followed():
+    random = np.random.default_rng(0)
+    known = random.uniform(5, 75, 400)
+    residual = (known - 40) / 5 + random.normal(0, 3, 400)
+    start = np.array([10.0, 40, 70])
+    assert domain_shift(start, known, residual, SETTINGS) == pytest.approx([-6, 0, 6], abs=0.8)
+
+
+def bank() -> UserReferences:
+    ages = np.array([30.0, 32, 34, 50, 52], np.float32)
+    own = ReferenceBank(
+        np.ones((5, 4), np.float16), ages, ages - 4, np.zeros(5, bool), np.array(["anna", "anna", "anna", "", "ben"]),
+        np.array(["a", "b", "c", "d", "e"]), "abc",
+    )  # fmt: skip
+    return UserReferences(own, np.array([20.0, 22, 24, 46, 48]))
+
+
+def ask(ids: list[str], persons: list[str], person: str = ""):
+    start = np.full(len(ids), 25.0)
+    faces = Faces(np.ones((len(ids), 4), np.float32), start, np.array(ids), np.array(persons))
+    return bank().shifts(faces, start, person)
+
+
+def test_who_votes():
+    new, known_person, own_picture = ask(["x", "x", "a"], ["", "anna", ""]).references
+    assert (new, known_person, own_picture) == (5, 2, 4)
+    personal = ask(["x", "a"], ["", ""], person="anna")
+    assert personal.references.tolist() == [5, 4]
+    assert (personal.personal > 2).all() and (ask(["x"], [""]).personal == 0).all()
+    assert (ask(["x"], [""], person="nobody known").personal == 0).all()
+
+
+def test_a_persons_own_references_do_not_enter_the_domain_part():
+    alone = ask(["x"], ["anna"])
+    assert alone.domain[0] == pytest.approx(ask(["x"], [""], person="anna").domain[0])
+    assert alone.domain[0] < ask(["x"], [""]).domain[0]
