@@ -44,30 +44,30 @@ def neighbour_median(bank: ReferenceBank, found: Found, estimate: np.ndarray) ->
     return median
 
 
-def control_table(predictions: pd.DataFrame) -> list[str]:
-    """Markdown table of every variant beside the base and beside `full`, on the same faces.
+def control_table(predictions: pd.DataFrame, best: str = "full") -> list[str]:
+    """Markdown table of every variant beside the base and beside the variant `best`, on the same faces.
 
-    `predictions` has the columns id, person, true_age, variant, seed, age (years), with the variants `base` and `full`
+    `predictions` has the columns id, person, true_age, variant, seed, age (years), with the variants `base` and `best`
     among them. Errors are averaged over seeds per face; intervals are paired bootstrap, 95 %.
     """
     predictions = predictions.assign(error=(predictions["age"] - predictions["true_age"]).abs())
-    order = list(dict.fromkeys(predictions["variant"]))
     errors = predictions.pivot_table(index="id", columns="variant", values="error", aggfunc="mean")  # [N, variants]
     person = predictions.drop_duplicates("id").set_index("id")["person"].fillna("").reindex(errors.index).to_numpy(str)
     by_seed = predictions.groupby(["variant", "seed"])["error"].mean()
     lines = [
-        "| variant | seeds | MAE | sd over seeds | CS@5 | gain over the base | gain of full over it |",
+        f"| variant | seeds | MAE | sd over seeds | CS@5 | gain over base | gain of {best} over it |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in order:
+    for name in dict.fromkeys(predictions["variant"]):
         seeds = by_seed[name]
         spread = f"{seeds.std():.3f}" if len(seeds) > 1 else "–"
         cs5 = 100 * (predictions.loc[predictions["variant"] == name, "error"] <= 5).mean()
-        over_base = _gain(errors["base"], errors[name], person) if name != "base" else "–"
-        of_full = _gain(errors[name], errors["full"], person) if name != "full" else "–"
-        lines.append(
-            f"| {name} | {len(seeds)} | {errors[name].mean():.3f} | {spread} | {cs5:.1f} | {over_base} | {of_full} |"
-        )
+        gains = [
+            "–" if first == second else _gain(errors[first], errors[second], person)
+            for first, second in (("base", name), (name, best))
+        ]
+        cells = [name, len(seeds), f"{errors[name].mean():.3f}", spread, f"{cs5:.1f}", *gains]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
 
 

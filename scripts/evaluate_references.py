@@ -145,7 +145,9 @@ def main(argv: list[str] | None = None) -> int:
                 raise DataError("Give a prepared folder, or stored predictions with --table.")
             run(arguments, load_model(arguments.weights, arguments.device))
         stored = arguments.table or arguments.out / "predictions.csv"
-        print("\n".join(control_table(pd.read_csv(stored, dtype={"id": str, "person": str}))))
+        table = pd.read_csv(stored, dtype={"id": str, "person": str})
+        for best in ("domain bank", "domain + personal bank"):
+            print("\n".join(["", *control_table(table, best)]))
     except (UserError, FileNotFoundError) as error:
         print(f"evaluate_references: {error}", file=sys.stderr)
         return 2

@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 
 from AgeRegBaseline.AgeRegBaseline__main import main as train_main
+from DiffPipeline6.DiffPipeline6__main import main as diff_main
 from scripts.prepare_data import main as prepare_main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
 
 TINY = ["--crop-size", "48", "--input-size", "48", "--batch-size", "32", "--precision", "no", "--device", "cpu"]
+
+QUICK = ["--views", "1", "--epochs", "2", "--references", "6", "--device", "cpu", "--hidden-size", "32"]
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +39,18 @@ def tiny_run(synthetic_set, tmp_path_factory) -> Path:
     assert train_main(["--data", str(synthetic_set), "--epochs", "1", "--runs", str(runs), *TINY]) == 0
     (run,) = (runs / "AgeRegBaseline").iterdir()
     return run
+
+
+@pytest.fixture(scope="session")
+def diff_words(synthetic_set, tiny_run, tmp_path_factory) -> list[str]:
+    """Command line of a quick DiffPipeline6 training on drawn faces with the tiny base."""
+    runs = tmp_path_factory.mktemp("diff_runs")
+    return ["--data", str(synthetic_set), "--base-weights", str(tiny_run / "weights"), "--runs", str(runs), *QUICK]
+
+
+@pytest.fixture(scope="session")
+def diff_weights(diff_words) -> Path:
+    """The weights of that training."""
+    assert diff_main(diff_words) == 0
+    (run,) = (Path(diff_words[diff_words.index("--runs") + 1]) / "DiffPipeline6").iterdir()
+    return run / "weights"

@@ -26,21 +26,15 @@ from DiffPipeline6.DiffPipeline6__main import main as train
 from DiffPipeline6.DiffPipeline6__model import compute_loss, load_model
 from DiffPipeline6.DiffPipeline6__train import Data, finish_epoch, make_run, predict, train_epoch
 
-QUICK = ["--views", "1", "--epochs", "2", "--references", "6", "--device", "cpu", "--hidden-size", "32"]
+
+@pytest.fixture(scope="module")
+def words(diff_words) -> list[str]:
+    return diff_words
 
 
 @pytest.fixture(scope="module")
-def words(synthetic_set, tiny_run, tmp_path_factory) -> list[str]:
-    """Command line of a quick training on drawn faces with the tiny base."""
-    runs = tmp_path_factory.mktemp("diff_runs")
-    return ["--data", str(synthetic_set), "--base-weights", str(tiny_run / "weights"), "--runs", str(runs), *QUICK]
-
-
-@pytest.fixture(scope="module")
-def weights(words) -> Path:
-    assert train(words) == 0
-    (run,) = (Path(words[words.index("--runs") + 1]) / "DiffPipeline6").iterdir()
-    return run / "weights"
+def weights(diff_weights) -> Path:
+    return diff_weights
 
 
 # --- domains: the base is off by a different amount in each of many; only references of the domain can tell ---------

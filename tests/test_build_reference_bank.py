@@ -1,0 +1,133 @@
+"""Banks from folders, tables and prepared sets, and what they change, as a user types it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import skimage.data
+from PIL import Image
+
+from common.manifest import load_prepared
+from common.predictions import read_predictions
+from common.reference_bank import load_bank
+from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
+from DiffPipeline6.DiffPipeline6__model import load_model
+from scripts.build_reference_bank import age_between, parse_date
+from scripts.build_reference_bank import main as build
+from scripts.evaluate_references import main as evaluate
+
+
+@pytest.fixture(scope="module")
+def fingerprint(diff_weights) -> str:
+    return load_model(diff_weights, "cpu").pipeline.fingerprint
+
+
+def portrait(folder, name: str, taken: str = "", shift: int = 0) -> None:
+    """The demo portrait as a JPEG of its own bytes, with an EXIF date if one is given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.roll(skimage.data.astronaut(), shift, axis=1)[:400])
+    exif = Image.Exif()
+    if taken:
+        exif[0x0132] = taken
+    image.save(folder / name, quality=95, exif=exif)
+
+
+def test_ages_from_dates():
+    assert age_between("1980-06-30", "2000-06-30") == pytest.approx(20, abs=0.01)
+    assert age_between("1980", "2000:01:02 10:11:12") == pytest.approx(19.5, abs=0.01)
+    assert "birth date is not known" in age_between("", "2000")
+    assert "no date" in age_between("about 1980", "2000")
+    with pytest.raises(ValueError, match="no date like"):
+        parse_date("30.6.1980")
+
+
+def test_a_family_album_with_births_and_exif(diff_weights, fingerprint, tmp_path, capsys):
+    album = tmp_path / "album"
+    portrait(album / "anna", "a.jpg", "2010:05:01 12:00:00")
+    portrait(album / "anna", "b.jpg", "2020:05:01 12:00:00", shift=3)
+    portrait(album / "anna", "undated.jpg", shift=5)
+    portrait(album / "ben", "unborn.jpg", "1990:05:01 12:00:00", shift=7)
+    (album / "ben" / "copy.jpg").write_bytes((album / "anna" / "a.jpg").read_bytes())
+    (album / "ben" / "broken.jpg").write_bytes(b"no picture")
+    births = tmp_path / "births.csv"
+    births.write_text("person,birth_date\nanna,1980-05-01\nben,2000\n")
+    out = tmp_path / "family.npz"
+    words = ["--weights", str(diff_weights), "--out", str(out), "--device", "cpu"]
+    assert build(["--source", str(album), "--births", str(births), *words]) == 1
+    said = capsys.readouterr().err
+    for line in ("undated.jpg: no age: its photo date is not known", "unborn.jpg: impossible age -", "broken.jpg"):
+        assert line in said
+    assert said.count("left out:") == 4  # the copy is 10 years old as ben: impossible or a copy, but never twice
+    bank = load_bank(out, fingerprint)
+    anna = bank.rows(bank.person == "anna")
+    assert sorted(anna.ages) == pytest.approx([30, 40], abs=0.01)
+    assert not bank.seen.any() and len(set(bank.id)) == len(bank)
+
+
+def test_names_and_tables_and_appending(diff_weights, fingerprint, tmp_path, capsys):
+    folder, out = tmp_path / "pictures", tmp_path / "camera.npz"
+    portrait(folder, "x_42y.jpg")
+    portrait(folder, "y_17y.jpg", shift=4)
+    portrait(folder, "nothing.jpg", shift=6)
+    words = ["--weights", str(diff_weights), "--out", str(out), "--device", "cpu"]
+    assert build(["--source", str(folder), "--age-pattern", r"_(\d+)y", *words]) == 1
+    assert "nothing.jpg: no age" in capsys.readouterr().err
+    assert sorted(load_bank(out, fingerprint).ages) == [17, 42]
+    table = tmp_path / "people.csv"
+    table.write_text("path,alter,person\npictures/x_42y.jpg,42,eve\npictures/nothing.jpg,30,eve\n")
+    assert build(["--source", str(table), "--column", "age=alter", "--append", *words]) == 1
+    assert "1 picture(s) are in" in capsys.readouterr().err
+    assert sorted(load_bank(out, fingerprint).ages) == [17, 30, 42]
+
+
+def test_a_prepared_set_inspected_used_and_evaluated(diff_weights, fingerprint, synthetic_set, tmp_path, capsys):
+    out = tmp_path / "drawn.npz"
+    assert build(["--source", str(synthetic_set), "--out", str(out), "--weights", str(diff_weights)]) == 0
+    bank, manifest = load_bank(out, fingerprint), load_prepared(synthetic_set).manifest
+    assert set(bank.id) == set(manifest["id"])
+    capsys.readouterr()
+    assert build(["--inspect", str(out), "--weights", str(diff_weights)]) == 0
+    printed = capsys.readouterr().out
+    errors = {line[:24].strip(): float(line.split()[-1]) for line in printed.splitlines() if line.startswith("  ")}
+    assert errors["with other people"] < errors["as estimated"] - 1  # the tiny base is badly biased
+    assert out.with_suffix(".png").stat().st_size > 5000
+    words = ["--manifest", str(synthetic_set / "manifest.csv"), "--split", "test", "--weights", str(diff_weights)]
+    for name, more in (("plain", []), ("with", ["--references", str(out)])):
+        assert infer2([*words, "--out", str(tmp_path / f"{name}.csv"), "--device", "cpu", *more]) == 0
+    plain, better = (read_predictions(tmp_path / f"{name}.csv") for name in ("plain", "with"))
+    error = [(table["age"] - table["true_age"]).abs().mean() for table in (plain, better)]
+    assert error[1] < error[0] - 1 and (better["n_references"] > plain["n_references"]).all()
+    assert infer2([*words, "--references", str(out), "--person", "zoe"]) == 2
+    assert "No reference in the banks shows 'zoe'" in capsys.readouterr().err
+
+
+def test_the_evaluation_prints_what_it_stored(diff_weights, synthetic_set, tmp_path, capsys):
+    folder = tmp_path / "people"
+    folder.mkdir()
+    prepared = load_prepared(synthetic_set)
+    some = prepared.manifest.index[:60]
+    prepared.manifest.loc[some].to_csv(folder / "manifest.csv", index=False)
+    np.save(folder / "crops.npy", prepared.crops[some])
+    (folder / "prepared.json").write_text("{}")
+    assert evaluate([str(folder), "--weights", str(diff_weights), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    for name in ("base", "(c) isotonic", "domain bank", "domain + personal bank"):
+        rows = table[table["variant"] == name]
+        line = next(line for line in printed.splitlines() if line.startswith(f"| {name} |"))
+        assert float(line.split("|")[3]) == pytest.approx((rows["age"] - rows["true_age"]).abs().mean(), abs=0.002)
+    curve = pd.read_csv(tmp_path / "out" / "curve.csv")
+    assert (curve[curve["references"] == 0]["gain"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "Give --source and --out"),
+        (["--source", "nowhere", "--out", "x.npz"], "nothing at nowhere"),
+        (["--inspect", "nowhere.npz"], "cannot be read as a reference bank"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(diff_weights, words, said, capsys):
+    assert build([*words, "--weights", str(diff_weights)]) == 2
+    message = capsys.readouterr().err
+    assert said in message and message.count("\n") == 1
