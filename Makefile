@@ -6,7 +6,7 @@ READY := .venv/.installed
 .PHONY: demo test clean
 
 demo: $(READY)
-	$(BIN)/python AgeRegBaseline/AgeRegBaseline__infer2.py --out out/demo/predictions.csv --explain out/demo
+	$(BIN)/python DiffPipeline6/DiffPipeline6__infer2.py --out out/demo/predictions.csv --explain out/demo
 
 test: $(READY)
 	$(BIN)/ruff check .

@@ -9,14 +9,12 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 
 import sys
 from argparse import Namespace
-from pathlib import Path
 
-from common.crops import load_image
-from common.drawing import draw_photo
+from common.drawing import draw_photos
 from common.errors import DataError, UserError
 from common.inference import estimate_base, exit_status, inference_parser, list_inputs, print_result
 from common.pipeline import RELEASED, AgePredictBasicPipeline
-from common.predictions import OK, write_predictions
+from common.predictions import write_predictions
 
 
 def refuse_what_is_missing(arguments: Namespace) -> None:
@@ -32,14 +30,6 @@ def refuse_what_is_missing(arguments: Namespace) -> None:
         raise DataError("--explain draws photos; it does not go with --crops or --manifest.")
 
 
-def explain(table, folder: Path) -> None:
-    """Draw every photo with its estimated ages into `folder`; prints where."""
-    for number, (path, faces) in enumerate(table[table["status"] == OK].groupby("path", sort=False)):
-        drawn = folder / f"{number:04d}_{Path(path).stem}.png"
-        draw_photo(load_image(path), faces, drawn)
-        print(f"drawn: {drawn}")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     arguments = inference_parser(__doc__, "bypass", RELEASED).parse_args(argv)
@@ -53,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             write_predictions(table, arguments.out)
             print(f"predictions: {arguments.out}")
         if arguments.explain:
-            explain(table, arguments.explain)
+            draw_photos(table, arguments.explain)
     except UserError as error:
         print(f"AgeRegBaseline: {error}", file=sys.stderr)
         return 2

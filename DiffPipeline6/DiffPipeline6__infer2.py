@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from common.correction import Correction, Corrector, Faces, correct_table
-from common.drawing import draw_votes
+from common.drawing import draw_photos, draw_votes
 from common.errors import DataError, UserError
 from common.inference import (
     BaseEstimates,
@@ -30,17 +30,16 @@ from common.inference import (
 )
 from common.manifest import OLDEST
 from common.predictions import write_predictions
-from common.reference_bank import concatenate, load_bank
-from common.user_references import start_of
+from common.reference_bank import ReferenceBank, concatenate, load_bank
+from common.user_references import match_person, start_of
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 
+FALSE_MATCH_RATE = 0.01  # of strangers taken for somebody of the bank by --person auto
 EXPLAINED = 50  # faces drawn by --explain at most
 
 
 def refuse_what_is_missing(arguments: Namespace) -> None:
     """Raise DataError for options of the common command line that are not built yet, or that do not go together."""
-    if arguments.person == "auto":
-        raise DataError("--person auto is not built yet; name the person as in the bank.")
     if arguments.person and not arguments.references:
         raise DataError("--person names whose references in a bank to use; give the bank with --references.")
     if arguments.references and arguments.mode != "full":
@@ -65,7 +64,7 @@ def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, f
             }
         )
         record = base.table.loc[row]
-        drawn = folder / f"{row:04d}_{Path(record['path']).stem}_{record['face']}.png"
+        drawn = folder / f"{row:04d}_{Path(record['path']).stem}_references.png"
         draw_votes(base.crops[place], votes, {"base": record["base_age"], "corrected": record["age"]}, drawn)
     drawn = min(len(base.good_rows), EXPLAINED)
     print(f"drawn: {drawn} of {len(base.good_rows)} faces beside their references in {folder}")
@@ -74,23 +73,34 @@ def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, f
 def correct_by_user(base: BaseEstimates, corrector: Corrector, arguments: Namespace) -> None:
     """Add what the user's own banks say to the ages of the table; raises WeightsError, DataError for a bad bank."""
     bank = concatenate([load_bank(path, corrector.pipeline.fingerprint) for path in arguments.references])
-    if arguments.person and arguments.person not in bank.person:
-        known = ", ".join(sorted(set(bank.person) - {""})[:10]) or "nobody"
-        raise DataError(f"No reference in the banks shows '{arguments.person}'; they name {known}.")
     rows = base.good_rows
     good = base.table.loc[rows]
     faces = Faces(
         base.embeddings, good["base_age"].to_numpy(float), good["id"].to_numpy(str),
         good["person"].fillna("").to_numpy(str),
     )  # fmt: skip
+    asked = who_is_asked(base, bank, corrector, arguments.person or "")
     start = good["age"].to_numpy(float)
-    shifts = start_of(corrector, bank).shifts(faces, start, arguments.person or "")
+    shifts = start_of(corrector, bank).shifts(faces, start, asked)
     base.table.loc[rows, "age"] = np.clip(start + shifts.domain + shifts.personal, 0, OLDEST)
     base.table.loc[rows, "n_references"] += shifts.references
     print(
-        f"your references: {len(bank)}; on average they move an age by {shifts.domain.mean():+.1f} years"
-        + (f" and {arguments.person}'s own by {shifts.personal.mean():+.1f}" if arguments.person else "")
+        f"your references: {len(bank)}; other people's move an age by {np.abs(shifts.domain).mean():.1f} years", end=""
     )
+    print(f", a person's own by {np.abs(shifts.personal).mean():.1f}" if (asked != "").any() else "")
+
+
+def who_is_asked(base: BaseEstimates, bank: ReferenceBank, corrector: Corrector, person: str) -> np.ndarray:
+    """Name [M] of the person each face is taken to show ('' nobody); raises DataError for a name not in the bank."""
+    if person == "auto":
+        names = match_person(base.embeddings, bank, corrector.bank, FALSE_MATCH_RATE)
+        matched = pd.Series(names[names != ""]).value_counts()
+        print("matched: " + (", ".join(f"{name} {count}" for name, count in matched.items()) or "nobody"))
+        return names
+    if person and person not in bank.person:
+        known = ", ".join(sorted(set(bank.person) - {""})[:10]) or "nobody"
+        raise DataError(f"No reference in the banks shows '{person}'; they name {known}.")
+    return np.full(len(base.good_rows), person)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -107,6 +117,8 @@ def main(argv: list[str] | None = None) -> int:
                 correct_by_user(base, corrector, arguments)
             if arguments.explain:
                 explain(base, correction, corrector, arguments.explain)
+                if not (arguments.crops or arguments.manifest):
+                    draw_photos(base.table, arguments.explain)
         if arguments.mode == "oracle":
             print("oracle: references were looked for at the TRUE age; these figures are an upper bound.")
         print_result(base.table, corrected=arguments.mode != "bypass")

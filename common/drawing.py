@@ -6,7 +6,9 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from common.crops import load_image
 from common.errors import DataError
+from common.predictions import OK
 
 BLUE, ORANGE = "#4477aa", "#ee7733"  # told apart by colour-blind readers
 
@@ -48,6 +50,14 @@ def draw_photo(image: np.ndarray, faces: pd.DataFrame, path: Path) -> None:
             bbox={"facecolor": ORANGE, "edgecolor": "none", "pad": 2},
         )  # fmt: skip
     save_figure(figure, path)
+
+
+def draw_photos(table: pd.DataFrame, folder: Path) -> None:
+    """Draw every photo of a predictions table with its estimated ages into `folder`; prints where."""
+    for number, (path, faces) in enumerate(table[table["status"] == OK].groupby("path", sort=False)):
+        drawn = folder / f"{number:04d}_{Path(path).stem}.png"
+        draw_photo(load_image(path), faces, drawn)
+        print(f"drawn: {drawn}")
 
 
 def draw_distribution(crop: np.ndarray, ages: np.ndarray, log_probs: np.ndarray, marks: dict, path: Path) -> None:

@@ -42,7 +42,7 @@ def inference_parser(description: str, mode: str, weights: Path) -> argparse.Arg
     add = parser.add_argument
     add("--mode", choices=MODES, default=mode, help=f"full: corrected; bypass: base; oracle: upper bound ({mode})")
     add("--references", nargs="+", default=[], metavar="BANK", help="reference banks of your own")
-    add("--person", metavar="NAME|auto", help="whose personal references to use")
+    add("--person", metavar="NAME|auto", help="whose own references to use; auto: match by embedding")
     add("--interval", type=float, metavar="P", help="also give an interval that holds the age with probability P")
     add("--out", type=Path, metavar="CSV", help="write the predictions here")
     add("--explain", type=Path, metavar="DIR", help="draw the result into this folder")

@@ -52,7 +52,7 @@ class ReferenceBank:
             raise DataError("Every reference needs an age and an estimate.")
         unit = self.embeddings.astype(np.float32)
         unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-6)
-        object.__setattr__(self, "_unit", unit)  # [N, E] float32 of length 1
+        object.__setattr__(self, "unit", unit)  # [N, E] float32 embeddings of length 1
         object.__setattr__(self, "_ids", _index(self.id))
         object.__setattr__(self, "_persons", _index(self.person))
 
@@ -84,7 +84,7 @@ class ReferenceBank:
         Found, without repeated rows.
         """
         unit = embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-6)
-        similarity = unit.astype(np.float32) @ self._unit.T  # [B, N]
+        similarity = unit.astype(np.float32) @ self.unit.T  # [B, N]
         allowed = np.abs(self.ages[None, :] - estimate[:, None]) <= reference_window  # [B, N]
         allowed &= ~_same(self._ids, np.asarray(exclude_id))
         allowed &= ~_same(self._persons, np.asarray(exclude_person))

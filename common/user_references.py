@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from common.correction import Corrector, Faces
 from common.reference_bank import ReferenceBank
@@ -117,33 +118,55 @@ class UserReferences:
     start: np.ndarray
     settings: VoteSettings = VoteSettings()
 
-    def shifts(self, faces: Faces, start: np.ndarray, person: str = "") -> Shifts:
+    def shifts(self, faces: Faces, start: np.ndarray, asked: np.ndarray | None = None) -> Shifts:
         """Corrections of N faces with starting ages `start` [N] (years).
 
         A face is never its own reference. Other references of its person (`faces.person`) vote in neither part,
-        unless `person` names the person asked about: then this person's references give the personal part and all
-        others the domain part.
+        unless `asked` [N] str names the person a face is known to show ('' nobody): then this person's references
+        give the personal part and all others the domain part.
         """
-        domain, personal = np.zeros(len(start)), np.zeros(len(start))
-        references = np.zeros(len(start), int)
-        residual = self.bank.ages - self.start  # [N]
-        own = np.isin(faces.id, self.bank.id)
-        groups = np.where(own | (faces.person != ""), np.arange(len(start)), -1)
-        for group in np.unique(groups):
-            rows = np.flatnonzero(groups == group)
-            others = self.bank.person != (person or faces.person[rows[0]] or "nobody")
-            hers = (self.bank.person == person) & (person != "")
-            if group >= 0:
-                others, hers = (part & (self.bank.id != faces.id[rows[0]]) for part in (others, hers))
-            domain[rows] = domain_shift(start[rows], self.start[others], residual[others], self.settings)
+        asked = np.full(len(start), "") if asked is None else np.asarray(asked, str)
+        own_id = np.where(np.isin(faces.id, self.bank.id), faces.id, "")
+        hidden = np.where(asked != "", asked, np.asarray(faces.person, str))
+        domain, personal, references = np.zeros(len(start)), np.zeros(len(start)), np.zeros(len(start), int)
+        keys = pd.DataFrame({"id": own_id, "hidden": hidden, "asked": asked})
+        for (own, person, known), rows in keys.groupby(list(keys.columns)).indices.items():
+            usable = self.bank.id != own
+            others = usable & ((self.bank.person != person) | (self.bank.person == ""))
+            hers = usable & (self.bank.person == known) & (known != "")
+            domain[rows], personal[rows] = self._votes(start[rows], others, hers)
             references[rows] = others.sum() + hers.sum()
-            if hers.any():
-                known = self.start[hers]
-                shifted = known + domain_shift(known, self.start[others], residual[others], self.settings)
-                personal[rows] = personal_shift(
-                    start[rows] + domain[rows], shifted, self.bank.ages[hers] - shifted, self.settings
-                )
         return Shifts(domain, personal, references)
+
+    def _votes(self, start: np.ndarray, others: np.ndarray, hers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Domain and personal shift of starting ages, voted for by these rows of the bank (masks [N])."""
+        residual = self.bank.ages - self.start  # [N]
+        known = np.concatenate([start, self.start[hers]])
+        shifted = known + domain_shift(known, self.start[others], residual[others], self.settings)
+        mine, theirs = shifted[: len(start)], shifted[len(start) :]
+        return mine - start, personal_shift(mine, theirs, self.bank.ages[hers] - theirs, self.settings)
+
+
+def match_person(
+    embedding: np.ndarray, bank: ReferenceBank, strangers: ReferenceBank, false_match_rate: float
+) -> np.ndarray:
+    """Whom each of B faces shows, [B] str, '' where nobody of the bank is similar enough.
+
+    A face matches a person if its greatest cosine similarity to the person's references is above that of all but
+    `false_match_rate` of the strangers (faces known to show nobody of the bank); of several the clearest match is
+    taken. `embedding` is [B, E].
+    """
+    people = sorted(set(bank.person) - {""})
+    names, margins = np.full(len(embedding), ""), np.zeros(len(embedding))
+    names = names.astype(object)
+    unit = embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-6)  # [B, E]
+    for person in people:
+        hers = bank.unit[bank.person == person]  # [n, E]
+        threshold = np.quantile((strangers.unit @ hers.T).max(axis=1), 1 - false_match_rate / len(people))
+        margin = (unit @ hers.T).max(axis=1) - threshold  # [B]
+        better = margin > margins
+        names[better], margins[better] = person, margin[better]
+    return names.astype(str)
 
 
 def start_of(corrector: Corrector, bank: ReferenceBank) -> UserReferences:

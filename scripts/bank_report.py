@@ -18,13 +18,8 @@ def leave_one_out(user: UserReferences) -> tuple[np.ndarray, np.ndarray]:
     bank = user.bank
     faces = Faces(bank.embeddings, bank.estimates, bank.id, bank.person)
     domain = user.start + user.shifts(faces, user.start).domain
-    both = domain.copy()
-    for person in set(bank.person) - {""}:
-        rows = np.flatnonzero(bank.person == person)
-        part = Faces(*(array[rows] for array in faces))
-        shifts = user.shifts(part, user.start[rows], person=person)
-        both[rows] = user.start[rows] + shifts.domain + shifts.personal
-    return domain, both
+    both = user.shifts(faces, user.start, asked=bank.person)
+    return domain, user.start + both.domain + both.personal
 
 
 def inspect_bank(path: Path, corrector: Corrector) -> None:
