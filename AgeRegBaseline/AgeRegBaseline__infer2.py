@@ -12,7 +12,7 @@ from argparse import Namespace
 
 from common.drawing import draw_photos
 from common.errors import DataError, UserError
-from common.inference import estimate_base, exit_status, inference_parser, list_inputs, print_result
+from common.inference import add_intervals, estimate_base, exit_status, inference_parser, list_inputs, print_result
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.predictions import write_predictions
 
@@ -24,8 +24,6 @@ def refuse_what_is_missing(arguments: Namespace) -> None:
     for option in ("references", "person"):
         if getattr(arguments, option):
             raise DataError(f"The base regressor uses no references: --{option} belongs to the difference pipelines.")
-    if arguments.interval is not None:
-        raise DataError("--interval is not built yet; estimates come without intervals.")
     if arguments.explain and (arguments.crops or arguments.manifest):
         raise DataError("--explain draws photos; it does not go with --crops or --manifest.")
 
@@ -37,7 +35,10 @@ def main(argv: list[str] | None = None) -> int:
         refuse_what_is_missing(arguments)
         manifest = list_inputs(arguments)
         pipeline = AgePredictBasicPipeline.from_weights(arguments.weights, arguments.device)
-        table = estimate_base(manifest, arguments, pipeline).table
+        base = estimate_base(manifest, arguments, pipeline)
+        table = base.table
+        if arguments.interval is not None:
+            add_intervals(base, arguments.interval, arguments.weights, "bypass")
         print_result(table)
         if arguments.out:
             write_predictions(table, arguments.out)

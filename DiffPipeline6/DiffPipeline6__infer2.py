@@ -13,14 +13,14 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from common.correction import Correction, Corrector, Faces, correct_table
+from common.correction import Correction, Corrector, correct_table
 from common.drawing import draw_photos, draw_votes
 from common.errors import DataError, UserError
 from common.inference import (
     BaseEstimates,
+    add_intervals,
     estimate_base,
     exit_status,
     inference_parser,
@@ -28,13 +28,10 @@ from common.inference import (
     print_gain,
     print_result,
 )
-from common.manifest import OLDEST
 from common.predictions import write_predictions
-from common.reference_bank import ReferenceBank, concatenate, load_bank
-from common.user_references import match_person, start_of
+from common.user_references import correct_by_user
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 
-FALSE_MATCH_RATE = 0.01  # of strangers taken for somebody of the bank by --person auto
 EXPLAINED = 50  # faces drawn by --explain at most
 
 
@@ -44,8 +41,8 @@ def refuse_what_is_missing(arguments: Namespace) -> None:
         raise DataError("--person names whose references in a bank to use; give the bank with --references.")
     if arguments.references and arguments.mode != "full":
         raise DataError(f"--references corrects; it does not go with --mode {arguments.mode}.")
-    if arguments.interval is not None:
-        raise DataError("--interval is not built yet; estimates come without intervals.")
+    if arguments.interval is not None and arguments.mode == "oracle":
+        raise DataError("--interval goes with --mode full or bypass; oracle is no estimate.")
     if arguments.mode == "oracle" and not arguments.manifest:
         raise DataError("--mode oracle looks for references at the true age; give it a --manifest with ages.")
     if arguments.mode == "bypass" and arguments.explain:
@@ -70,37 +67,18 @@ def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, f
     print(f"drawn: {drawn} of {len(base.good_rows)} faces beside their references in {folder}")
 
 
-def correct_by_user(base: BaseEstimates, corrector: Corrector, arguments: Namespace) -> None:
-    """Add what the user's own banks say to the ages of the table; raises WeightsError, DataError for a bad bank."""
-    bank = concatenate([load_bank(path, corrector.pipeline.fingerprint) for path in arguments.references])
-    rows = base.good_rows
-    good = base.table.loc[rows]
-    faces = Faces(
-        base.embeddings, good["base_age"].to_numpy(float), good["id"].to_numpy(str),
-        good["person"].fillna("").to_numpy(str),
-    )  # fmt: skip
-    asked = who_is_asked(base, bank, corrector, arguments.person or "")
-    start = good["age"].to_numpy(float)
-    shifts = start_of(corrector, bank).shifts(faces, start, asked)
-    base.table.loc[rows, "age"] = np.clip(start + shifts.domain + shifts.personal, 0, OLDEST)
-    base.table.loc[rows, "n_references"] += shifts.references
-    print(
-        f"your references: {len(bank)}; other people's move an age by {np.abs(shifts.domain).mean():.1f} years", end=""
-    )
-    print(f", a person's own by {np.abs(shifts.personal).mean():.1f}" if (asked != "").any() else "")
-
-
-def who_is_asked(base: BaseEstimates, bank: ReferenceBank, corrector: Corrector, person: str) -> np.ndarray:
-    """Name [M] of the person each face is taken to show ('' nobody); raises DataError for a name not in the bank."""
-    if person == "auto":
-        names = match_person(base.embeddings, bank, corrector.bank, FALSE_MATCH_RATE)
-        matched = pd.Series(names[names != ""]).value_counts()
-        print("matched: " + (", ".join(f"{name} {count}" for name, count in matched.items()) or "nobody"))
-        return names
-    if person and person not in bank.person:
-        known = ", ".join(sorted(set(bank.person) - {""})[:10]) or "nobody"
-        raise DataError(f"No reference in the banks shows '{person}'; they name {known}.")
-    return np.full(len(base.good_rows), person)
+def estimate(base: BaseEstimates, corrector: Corrector, arguments: Namespace) -> None:
+    """Correct the table of base estimates as the command line says, with intervals and drawings if asked for."""
+    if arguments.mode != "bypass":
+        correction = correct_table(base, corrector, oracle=arguments.mode == "oracle")
+    if arguments.references:
+        correct_by_user(base, corrector, arguments)
+    elif arguments.interval is not None:
+        add_intervals(base, arguments.interval, arguments.weights, arguments.mode)
+    if arguments.explain:
+        explain(base, correction, corrector, arguments.explain)
+        if not (arguments.crops or arguments.manifest):
+            draw_photos(base.table, arguments.explain)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -111,14 +89,8 @@ def main(argv: list[str] | None = None) -> int:
         manifest = list_inputs(arguments)
         corrector = load_model(arguments.weights, arguments.device)
         base = estimate_base(manifest, arguments, corrector.pipeline)
-        if arguments.mode != "bypass" and len(base.good_rows):
-            correction = correct_table(base, corrector, oracle=arguments.mode == "oracle")
-            if arguments.references:
-                correct_by_user(base, corrector, arguments)
-            if arguments.explain:
-                explain(base, correction, corrector, arguments.explain)
-                if not (arguments.crops or arguments.manifest):
-                    draw_photos(base.table, arguments.explain)
+        if len(base.good_rows):
+            estimate(base, corrector, arguments)
         if arguments.mode == "oracle":
             print("oracle: references were looked for at the TRUE age; these figures are an upper bound.")
         print_result(base.table, corrected=arguments.mode != "bypass")

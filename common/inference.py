@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from common.age_distribution import spread
 from common.crops import IMAGE_SUFFIXES, decode_image, read_bytes, resize_crop
 from common.errors import DataError, ImageError
+from common.intervals import bounds, load_calibrator
 from common.manifest import SPLITS, age_bounds, load_prepared, read_manifest
 from common.metrics import paired_bootstrap, summarise
 from common.pipeline import AgePredictBasicPipeline
@@ -136,12 +138,14 @@ class BaseEstimates:
     """What the base regressor says of all inputs, M faces of which were estimated.
 
     table: predictions table, failed inputs keeping a row of their own; good_rows [M]: its rows with a face;
-    embeddings [M, E] float32; crops [M]: each [S, S, 3] uint8, kept only where they are to be drawn.
+    embeddings [M, E] float32; spreads [M] float years: of the predicted distributions; crops [M]: each [S, S, 3]
+    uint8, kept only where they are to be drawn.
     """
 
     table: pd.DataFrame
     good_rows: np.ndarray
     embeddings: np.ndarray
+    spreads: np.ndarray
     crops: list[np.ndarray]
 
 
@@ -167,12 +171,13 @@ def estimate_base(
             records.append(known | {"face": face.face, "box": box, "status": OK})
             estimates.add(records[-1], face.crop)
     estimates.flush()
-    kinds = {"face": "Int64", "reference_ids": object} | dict.fromkeys(
-        ("true_age", "true_age_min", "true_age_max", "base_age", "age", "reference_spread"), float
-    )
+    numbers = [
+        name for name in COLUMNS if name.startswith(("true_age", "interval")) or name.endswith(("age", "spread"))
+    ]
+    kinds = {"face": "Int64", "reference_ids": object} | dict.fromkeys(numbers, float)
     table = pd.DataFrame(records, columns=COLUMNS).astype(kinds)
     good_rows = np.flatnonzero(table["status"] == OK)
-    return BaseEstimates(table, good_rows, estimates.all_embeddings(), estimates.crops)
+    return BaseEstimates(table, good_rows, estimates.all_embeddings(), np.array(estimates.spreads), estimates.crops)
 
 
 class _Estimates:
@@ -182,6 +187,7 @@ class _Estimates:
         self.pipeline, self.batch_size, self.keep_crops = pipeline, batch_size, keep_crops
         self.waiting: list[tuple[dict, np.ndarray]] = []
         self.embeddings: list[np.ndarray] = []
+        self.spreads: list[float] = []
         self.crops: list[np.ndarray] = []
 
     def add(self, record: dict, crop: np.ndarray) -> None:
@@ -197,11 +203,21 @@ class _Estimates:
             for (record, _), age in zip(self.waiting, prediction.ages, strict=True):
                 record["base_age"] = record["age"] = float(age)
             self.embeddings.append(prediction.embeddings)
+            self.spreads.extend(spread(prediction.log_probs, self.pipeline.ages).tolist())
             self.waiting.clear()
 
     def all_embeddings(self) -> np.ndarray:
         width = self.pipeline.model.config.embedding_size
         return np.concatenate([np.empty((0, width), np.float32), *self.embeddings])
+
+
+def add_intervals(base: BaseEstimates, probability: float, weights: Path, mode: str) -> None:
+    """Fill interval_low and interval_high of the table; raises WeightsError if these weights have no intervals."""
+    good = base.table.loc[base.good_rows]
+    calibrator = load_calibrator(weights, mode)
+    half_width = calibrator.half_width(good["base_age"].to_numpy(float), base.spreads, probability)
+    low, high = bounds(good["age"].to_numpy(float), half_width)
+    base.table.loc[base.good_rows, "interval_low"], base.table.loc[base.good_rows, "interval_high"] = low, high
 
 
 def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = 40) -> None:
@@ -213,11 +229,13 @@ def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = 40) 
     if len(good) <= limit:
         labelled = good["true_age_min"].notna().any()
         base = f" {'base':>6s}" if corrected else ""
-        print(f"{'picture':44s} {'face':>4s}{base} {'age':>6s}" + ("  true age" if labelled else ""))
+        span = "    interval" if good["interval_low"].notna().any() else ""
+        print(f"{'picture':44s} {'face':>4s}{base} {'age':>6s}{span}" + ("  true age" if labelled else ""))
         for row in good.itertuples():
             truth = "" if np.isnan(row.true_age_min) else f"  {_span(row.true_age_min, row.true_age_max)}"
             base = f" {row.base_age:6.1f}" if corrected else ""
-            print(f"{_shortened(row.path, 44):44s} {row.face:4d}{base} {row.age:6.1f}{truth}")
+            span = "" if np.isnan(row.interval_low) else f"  {row.interval_low:3.0f} to {row.interval_high:3.0f}"
+            print(f"{_shortened(row.path, 44):44s} {row.face:4d}{base} {row.age:6.1f}{span}{truth}")
     else:
         print(f"{len(good)} faces estimated.")
     labelled = good[good["true_age_min"].notna()]

@@ -5,6 +5,7 @@ starting ages come from the same estimator. Votes are combined so that few refer
 are 0 without any) and one grossly wrong age cannot count much.
 """
 
+from argparse import Namespace
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +13,13 @@ import numpy as np
 import pandas as pd
 
 from common.correction import Corrector, Faces
-from common.reference_bank import ReferenceBank
+from common.errors import DataError
+from common.inference import BaseEstimates
+from common.intervals import SMALLEST_BANK, bounds, quantile
+from common.manifest import OLDEST
+from common.reference_bank import ReferenceBank, concatenate, load_bank
+
+FALSE_MATCH_RATE = 0.01  # of strangers taken for somebody of the bank by --person auto
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,17 @@ class UserReferences:
             references[rows] = others.sum() + hers.sum()
         return Shifts(domain, personal, references)
 
+    def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ages [N] (years) of the references themselves, each as if new: by other people; and by the person's own too.
+
+        A reference without a person is only left out itself.
+        """
+        bank = self.bank
+        faces = Faces(bank.embeddings, bank.estimates, bank.id, bank.person)
+        domain = self.start + self.shifts(faces, self.start).domain
+        both = self.shifts(faces, self.start, asked=bank.person)
+        return domain, self.start + both.domain + both.personal
+
     def _votes(self, start: np.ndarray, others: np.ndarray, hers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Domain and personal shift of starting ages, voted for by these rows of the bank (masks [N])."""
         residual = self.bank.ages - self.start  # [N]
@@ -173,3 +191,50 @@ def start_of(corrector: Corrector, bank: ReferenceBank) -> UserReferences:
     """A user's bank with starting ages: what the difference regressor and its training bank say of each reference."""
     faces = Faces(bank.embeddings.astype(np.float32), bank.estimates, bank.id, bank.person)
     return UserReferences(bank, corrector.correct(faces, votes=False).age.astype(float))
+
+
+def correct_by_user(base: BaseEstimates, corrector: Corrector, arguments: Namespace) -> None:
+    """Add what the user's own banks say to the ages of a table, with intervals calibrated on these banks if asked for.
+
+    Reads `references`, `person` and `interval` of a command line. Raises WeightsError for a bad bank, DataError for a
+    person that is in none.
+    """
+    user = start_of(
+        corrector, concatenate([load_bank(path, corrector.pipeline.fingerprint) for path in arguments.references])
+    )
+    rows = base.good_rows
+    good = base.table.loc[rows]
+    ids, persons = good["id"].to_numpy(str), good["person"].fillna("").to_numpy(str)
+    faces = Faces(base.embeddings, good["base_age"].to_numpy(float), ids, persons)
+    asked = who_is_asked(faces, user.bank, corrector.bank, arguments.person or "")
+    shifts = user.shifts(faces, good["age"].to_numpy(float), asked)
+    age = np.clip(good["age"].to_numpy(float) + shifts.domain + shifts.personal, 0, OLDEST)
+    base.table.loc[rows, "age"] = age
+    base.table.loc[rows, "n_references"] += shifts.references
+    print(f"{len(user.bank)} references of yours: those of others move an age by", end=" ")
+    print(f"{np.abs(shifts.domain).mean():.1f} years, a person's own by {np.abs(shifts.personal).mean():.1f}")
+    if arguments.interval is not None:
+        half_width = user_half_width(user, asked, arguments.interval)
+        base.table.loc[rows, "interval_low"], base.table.loc[rows, "interval_high"] = bounds(age, half_width)
+
+
+def who_is_asked(faces: Faces, bank: ReferenceBank, strangers: ReferenceBank, person: str) -> np.ndarray:
+    """Name [N] of the person each face is taken to show ('' nobody); raises DataError for a name not in the bank."""
+    if person == "auto":
+        names = match_person(faces.embedding, bank, strangers, FALSE_MATCH_RATE)
+        matched = pd.Series(names[names != ""]).value_counts()
+        print("matched: " + (", ".join(f"{name} {count}" for name, count in matched.items()) or "nobody"))
+        return names
+    if person and person not in bank.person:
+        known = ", ".join(sorted(set(bank.person) - {""})[:10]) or "nobody"
+        raise DataError(f"No reference in the banks shows '{person}'; they name {known}.")
+    return np.full(len(faces.id), person)
+
+
+def user_half_width(user: UserReferences, asked: np.ndarray, probability: float) -> np.ndarray:
+    """Half-widths [N] (years) of intervals from the leave-one-out errors of a user's bank; NaN if it is too small."""
+    if len(user.bank) < SMALLEST_BANK:
+        print(f"no intervals: a bank of {len(user.bank)} is too small to calibrate them ({SMALLEST_BANK} are needed).")
+        return np.full(len(asked), np.nan)
+    domain, both = (quantile(np.abs(ages - user.bank.ages), probability) for ages in user.leave_one_out())
+    return np.where(asked != "", both, domain)

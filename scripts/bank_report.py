@@ -4,22 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.correction import Corrector, Faces
+from common.correction import Corrector
 from common.drawing import BLUE, ORANGE, new_figure, save_figure
 from common.reference_bank import load_bank
-from common.user_references import UserReferences, domain_shift, start_of
-
-
-def leave_one_out(user: UserReferences) -> tuple[np.ndarray, np.ndarray]:
-    """Ages [N] of the references themselves, each corrected by the others: domain only; domain and person.
-
-    The domain part comes from other people only; a reference without a person is only left out itself.
-    """
-    bank = user.bank
-    faces = Faces(bank.embeddings, bank.estimates, bank.id, bank.person)
-    domain = user.start + user.shifts(faces, user.start).domain
-    both = user.shifts(faces, user.start, asked=bank.person)
-    return domain, user.start + both.domain + both.personal
+from common.user_references import domain_shift, start_of
 
 
 def inspect_bank(path: Path, corrector: Corrector) -> None:
@@ -36,7 +24,7 @@ def inspect_bank(path: Path, corrector: Corrector) -> None:
         f"true age minus estimate: mean {residual.mean():+.2f}, median {np.median(residual):+.2f}, "
         f"standard deviation {residual.std():.2f} years"
     )
-    domain, both = leave_one_out(user)
+    domain, both = user.leave_one_out()
     print("mean absolute error of these faces, each corrected by the others (years):")
     for name, ages in (("as estimated", user.start), ("with other people", domain), ("and the person's own", both)):
         print(f"  {name:22s} {np.abs(ages - bank.ages).mean():.2f}")

@@ -217,7 +217,6 @@ def test_photos_explained(weights, tmp_path, capsys):
         (["--references", "bank.npz"], "cannot be read as a reference bank"),
         (["--person", "anna"], "--references"),
         (["--references", "bank.npz", "--mode", "bypass"], "bypass"),
-        (["--interval", "0.9"], "not built yet"),
         (["--mode", "oracle"], "--manifest"),
         (["--mode", "bypass", "--explain", "drawn"], "bypass"),
         (["--weights", "nowhere"], "no DiffPipeline6 weights"),

@@ -109,7 +109,7 @@ def test_batches_change_nothing(synthetic_set, weights, tmp_path):
         (["--mode", "oracle"], "it knows --mode bypass, not oracle"),
         (["--references", "bank.npz"], "--references belongs to the difference pipelines"),
         (["--person", "auto"], "--person belongs to the difference pipelines"),
-        (["--interval", "0.9"], "--interval is not built yet"),
+        (["--interval", "0.9"], "no intervals for mode bypass"),
         (["--split", "test"], "--split needs --manifest"),
         (["--manifest", "absent.csv"], "no manifest at absent.csv"),
         (["x.jpg", "--manifest", "absent.csv"], "Give photos or --manifest, not both"),
