@@ -1,0 +1,166 @@
+"""Make everything in weights/ again: prepare data, train the base, train the difference, calibrate, measure.
+
+    python scripts/train_release.py --sources ARCHIVES            # UTKFace.tar, FairFace.tar, FGNET_dev.tar, photos/
+    python scripts/train_release.py --sources ARCHIVES --plan     # only print the commands
+    python scripts/train_release.py --sources ARCHIVES --from difference
+
+Runs stage by stage and notes each finished one in runs/release/done.json; the same command goes on after an
+interruption (a training in the middle goes on with its own --resume). Takes hours on 2 CPU cores.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.checkpoints import REPOSITORY, WEIGHTS
+from common.errors import DataError, UserError
+
+WORK = REPOSITORY / "runs" / "release"
+PREPARED = "data/prepared"
+BASE_DATA = ["--data", f"{PREPARED}/utkface", f"{PREPARED}/fairface"]
+FILES = ("model.safetensors", "config.json", "bank.npz")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step: commands (arguments after `python`), run one after the other; then a run's weights to release."""
+
+    name: str
+    commands: list[list[str]]
+    release: tuple[str, str] | None = None  # (stage of the run, folder in weights/)
+
+
+def trained(stage: str) -> str:
+    """Where the weights of a training stage lie (there is one run in its folder once it is done)."""
+    found = sorted((WORK / stage).glob("*/*/weights"))
+    return str((found[-1] if found else WORK / stage / "<run>" / "weights").relative_to(REPOSITORY))
+
+
+def training(stage: str, script: str, words: list[str]) -> list[str]:
+    """The command of a training in runs/release/<stage>, going on where it stopped if it was begun."""
+    begun = sorted((WORK / stage).glob("*/*/latest_model.ckpt"))
+    if begun:
+        return [script, "--resume", str(begun[-1].parent)]
+    return [script, *words, "--runs", str((WORK / stage).relative_to(REPOSITORY))]
+
+
+def stages(sources: Path) -> list[Stage]:
+    """All stages in order; `sources` is the folder of the archives."""
+    base, diff = "AgeRegBaseline/AgeRegBaseline__main.py", "DiffPipeline6/DiffPipeline6__main.py"
+    prepare = [
+        ["scripts/prepare_data.py", kind, "--source", str(sources / archive), "--out", f"{PREPARED}/{folder}"]
+        for kind, archive, folder in (
+            ("utkface", "UTKFace.tar", "utkface"), ("fairface", "FairFace.tar", "fairface"),
+            ("fgnet", "FGNET_dev.tar", "fgnet_dev"),
+        )
+    ]  # fmt: skip
+    first = [*BASE_DATA, "--epochs", "9", "--learning-rate", "1e-3"]
+    second = [*BASE_DATA, "--epochs", "10", "--learning-rate", "5e-4", "--warm-up", "0.05"]
+    return [
+        Stage("data", prepare),
+        Stage("base-1", [training("base-1", base, first)]),
+        Stage("base-2", [training("base-2", base, [*second, "--init-weights", trained("base-1")])],
+              ("base-2", "AgeRegBaseline")),
+        Stage("difference", [training("difference", diff, BASE_DATA)], ("difference", "DiffPipeline6")),
+        Stage("intervals", [["scripts/calibrate_intervals.py", "--data", f"{PREPARED}/utkface"]]),
+        Stage("predictions", predictions(sources)),
+        Stage("controls", controls()),
+        Stage("metrics", [report(name) for name in ("AgeRegBaseline", "DiffPipeline6")]),
+    ]  # fmt: skip
+
+
+def predictions(sources: Path) -> list[list[str]]:
+    """Commands that estimate every test set by both pipelines; the test splits are touched here alone."""
+    commands = []
+    for pipeline in ("AgeRegBaseline", "DiffPipeline6"):
+        for name, words in {
+            "utkface_test": ["--manifest", f"{PREPARED}/utkface/manifest.csv", "--split", "test", "--interval", "0.9"],
+            "fairface_test": ["--manifest", f"{PREPARED}/fairface/manifest.csv", "--split", "test"],
+            "fgnet_dev": ["--manifest", f"{PREPARED}/fgnet_dev/manifest.csv"],
+            "photos": ["--manifest", str(sources / "photos" / "photos.csv")],
+        }.items():
+            out = f"weights/{pipeline}/predictions/{name}.csv"
+            commands.append([f"{pipeline}/{pipeline}__infer2.py", *words, "--out", out])
+    return commands
+
+
+def controls() -> list[list[str]]:
+    """Commands of the tables in DiffPipeline6/README.md."""
+    folder = "weights/DiffPipeline6"
+    return [
+        ["DiffPipeline6/DiffPipeline6__sweep.py", *BASE_DATA, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
+        ["DiffPipeline6/DiffPipeline6__controls.py", *BASE_DATA, "--split", "test", "--out", f"{folder}/controls.csv"],
+        ["DiffPipeline6/DiffPipeline6__infer.py", "--data", f"{PREPARED}/utkface", "--out", "out/differences"],
+        ["scripts/evaluate_references.py", f"{PREPARED}/fgnet_dev", "--out", f"{folder}/references_fgnet_dev"],
+    ]
+
+
+def report(pipeline: str) -> list[str]:
+    """Command that writes metrics.json of a pipeline from its stored predictions."""
+    folder = f"weights/{pipeline}"
+    sets = [
+        f"{name}={folder}/predictions/{name}.csv" for name in ("fairface_test", "fgnet_dev", "photos", "utkface_test")
+    ]
+    return ["scripts/report_metrics.py", *sets, "--speed", "--json", f"{folder}/metrics.json"]
+
+
+def release(stage: str, target: str) -> None:
+    """Copy the weights of a finished run to weights/<target>."""
+    source, folder = REPOSITORY / trained(stage), WEIGHTS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        if (source / name).is_file():
+            shutil.copy(source / name, folder / name)
+    shutil.copy(source.parent / "history.csv", folder / "history.csv")
+
+
+def run(stage: Stage) -> None:
+    """Run all commands of a stage; raises DataError naming the one that failed."""
+    for command in stage.commands:
+        print("$ python " + " ".join(command), flush=True)
+        status = subprocess.run([sys.executable, *command], cwd=REPOSITORY, check=False).returncode
+        if status:
+            raise DataError(f"stage {stage.name} stopped: '{' '.join(command[:1])}' ended with status {status}.")
+    if stage.release:
+        release(*stage.release)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; exit status 0 done, 2 a stage failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sources", type=Path, required=True, metavar="DIR", help="folder of the archives")
+    parser.add_argument("--plan", action="store_true", help="only print the commands")
+    parser.add_argument("--from", dest="first", metavar="STAGE", help="do this stage and all later ones again")
+    arguments = parser.parse_args(argv)
+    sources, notes = arguments.sources.resolve(), WORK / "done.json"
+    names = [stage.name for stage in stages(sources)]
+    done = json.loads(notes.read_text()) if notes.is_file() else {}
+    try:
+        if arguments.first and arguments.first not in names:
+            raise DataError(f"There is no stage '{arguments.first}'; they are {', '.join(names)}.")
+        if arguments.first:
+            done = {name: done[name] for name in names[: names.index(arguments.first)] if name in done}
+        for number, name in enumerate(names):
+            stage = stages(sources)[number]  # made anew: a stage's command depends on what the earlier ones left
+            if arguments.plan:
+                print(f"# {name}\n" + "\n".join("python " + " ".join(command) for command in stage.commands))
+            elif name not in done:
+                started = time.monotonic()
+                run(stage)
+                done[name] = round(time.monotonic() - started)
+                notes.parent.mkdir(parents=True, exist_ok=True)
+                notes.write_text(json.dumps(done, indent=1))
+                print(f"stage {name}: {done[name]} s", flush=True)
+    except UserError as error:
+        print(f"train_release: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

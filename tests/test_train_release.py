@@ -1,0 +1,43 @@
+import json
+
+import pytest
+
+from scripts import train_release
+from scripts.train_release import Stage, main
+
+
+@pytest.fixture
+def plan(monkeypatch, tmp_path):
+    """Three stages that each write a line to a file; the second fails while `broken` exists."""
+    log, broken = tmp_path / "log", tmp_path / "broken"
+    write = (
+        "import sys, pathlib; open(sys.argv[1], 'a').write(sys.argv[2]); sys.exit(pathlib.Path(sys.argv[3]).exists())"
+    )
+    made = [
+        Stage(name, [["-c", write, str(log), name, str(broken if name == "b" else tmp_path / "absent")]])
+        for name in ("a", "b", "c")
+    ]
+    monkeypatch.setattr(train_release, "stages", lambda sources: made)
+    monkeypatch.setattr(train_release, "WORK", tmp_path / "work")
+    return log, broken
+
+
+def test_stages_run_once_in_order_and_go_on_after_a_failure(plan, tmp_path, capsys):
+    log, broken = plan
+    broken.touch()
+    assert main(["--sources", str(tmp_path)]) == 2
+    assert "stage b stopped" in capsys.readouterr().err and log.read_text() == "ab"
+    broken.unlink()
+    assert main(["--sources", str(tmp_path)]) == 0 and log.read_text() == "abbc"
+    assert main(["--sources", str(tmp_path)]) == 0 and log.read_text() == "abbc"
+    assert set(json.loads((tmp_path / "work" / "done.json").read_text())) == {"a", "b", "c"}
+    assert main(["--sources", str(tmp_path), "--from", "c"]) == 0 and log.read_text() == "abbcc"
+    assert main(["--sources", str(tmp_path), "--from", "x"]) == 2
+    assert "they are a, b, c" in capsys.readouterr().err
+
+
+def test_the_plan_names_existing_scripts_and_runs_nothing(tmp_path, capsys):
+    assert main(["--sources", str(tmp_path), "--plan"]) == 0
+    commands = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("python ")]
+    assert len(commands) > 10
+    assert all((train_release.REPOSITORY / command[1]).is_file() for command in commands)
