@@ -106,7 +106,7 @@ def report(pipeline: str) -> list[str]:
     sets = [
         f"{name}={folder}/predictions/{name}.csv" for name in ("fairface_test", "fgnet_dev", "photos", "utkface_test")
     ]
-    return ["scripts/report_metrics.py", *sets, "--speed", "--json", f"{folder}/metrics.json"]
+    return ["scripts/report_metrics.py", *sets, "--speed", "--weights", folder, "--json", f"{folder}/metrics.json"]
 
 
 def release(stage: str, target: str) -> None:
