@@ -81,12 +81,16 @@ def embed(model: BAR, crops: np.ndarray, views: int, strength: float, seed: int)
     return embeddings, estimates
 
 
-def picture_names(person: np.ndarray, crops: np.ndarray) -> np.ndarray:
-    """Names [N] str of who is shown: the person, or for copies of one picture of an unknown one a common name."""
+def picture_names(person: np.ndarray, ids: np.ndarray, crops: np.ndarray) -> np.ndarray:
+    """Names [N] str of who is shown: the person, or for copies of one picture of an unknown one a common name.
+
+    That name is "copy of " and the smallest id among the copies; `person` and `ids` are [N] str.
+    """
     group = components(len(crops), duplicate_pairs(crops))
-    _, number, count = np.unique(group, return_inverse=True, return_counts=True)
-    copies = np.char.add("copies-", number.astype(str))
-    return np.where(person != "", person, np.where(count[number] > 1, copies, ""))
+    table = pd.DataFrame({"id": ids, "group": group}).groupby("group")["id"]
+    copies = "copy of " + table.transform("min").to_numpy(str).astype(object)
+    several = table.transform("size").to_numpy() > 1
+    return np.where(person != "", person, np.where(several, copies, "")).astype(str)
 
 
 def embed_split(
@@ -109,7 +113,7 @@ def embed_split(
             return EmbeddedFaces(**{field.name: arrays[field.name] for field in fields(EmbeddedFaces)})
     crops = prepared.crops[rows]
     embeddings, estimates = embed(pipeline.model, crops, views.count, views.strength, views.seed)
-    person = picture_names(prepared.manifest["person"].to_numpy(str)[rows], crops)
+    person = picture_names(prepared.manifest["person"].to_numpy(str)[rows], ids, crops)
     low, high = (bound[rows].astype(np.float32) for bound in (low, high))
     faces = EmbeddedFaces(embeddings, estimates, low, high, person, ids, rows)
     stored.parent.mkdir(parents=True, exist_ok=True)
