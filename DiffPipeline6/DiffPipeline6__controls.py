@@ -21,10 +21,11 @@ import pandas as pd
 
 from common.checkpoints import CONFIG_FILE
 from common.controls import control_table, neighbour_median, recalibrations, residual_vote
+from common.embedded import EmbeddedFaces, embed_data
 from common.errors import DataError, UserError
 from common.runs import new_run
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
-from DiffPipeline6.DiffPipeline6__dataset import EmbeddedData, embed_data
+from DiffPipeline6.DiffPipeline6__dataset import find_references
 from DiffPipeline6.DiffPipeline6__model import RELEASED
 from DiffPipeline6.DiffPipeline6__train import Run, fit, predict, start_run
 
@@ -74,7 +75,7 @@ def trained(config: DiffPipeline6Config, folders: list[str]) -> Run:
 
 def estimates(
     config: DiffPipeline6Config, folders: list[str], split: str, seeds: int
-) -> Iterator[tuple[str, int, EmbeddedData, np.ndarray]]:
+) -> Iterator[tuple[str, int, EmbeddedFaces, np.ndarray]]:
     """Yield (variant, seed, faces, ages [N] years) of every variant, the cheap ones once."""
     run = None
     for seed in range(seeds):
@@ -87,22 +88,21 @@ def estimates(
                 run.config = replace(settings, permuted=True)
                 yield "(b) permuted references", seed, faces, predict(run, faces)
                 run.config = settings
-    bank, estimate = first.data.bank, faces.faces.estimates[0]
+    bank, estimate = first.data.bank, faces.estimates[0]
     yield "base", 0, faces, estimate
     unseen = ~bank.seen
     if unseen.sum() >= 2:
         for name, calibration in recalibrations(bank.estimates[unseen], bank.ages[unseen]).items():
             yield f"(c) {name}", 0, faces, calibration(estimate)
-    found = faces.find(bank, config)
+    found = find_references(faces, bank, config)
     yield "rival: mean residual", 0, faces, residual_vote(bank, found, estimate)
     yield "rival: median age", 0, faces, neighbour_median(bank, found, estimate)
 
 
-def predictions_table(variant: str, seed: int, data: EmbeddedData, ages: np.ndarray) -> pd.DataFrame:
+def predictions_table(variant: str, seed: int, faces: EmbeddedFaces, ages: np.ndarray) -> pd.DataFrame:
     """Rows of one variant for the exactly labelled faces."""
-    exact, faces = data.exact, data.faces
     columns = {"id": faces.id, "person": faces.person, "true_age": faces.low, "age": ages}
-    table = pd.DataFrame({key: value[exact] for key, value in columns.items()})
+    table = pd.DataFrame({key: value[faces.exact] for key, value in columns.items()})
     return table.assign(variant=variant, seed=seed)
 
 

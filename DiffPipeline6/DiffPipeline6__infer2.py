@@ -10,98 +10,18 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 """
 
 import sys
-from argparse import Namespace
-from pathlib import Path
+from functools import partial
 
-import pandas as pd
-
-from common.correction import Correction, Corrector, correct_table
-from common.drawing import draw_photos, draw_votes
-from common.errors import DataError, UserError
-from common.inference import (
-    BaseEstimates,
-    add_intervals,
-    estimate_base,
-    exit_status,
-    inference_parser,
-    list_inputs,
-    print_gain,
-    print_result,
-)
-from common.predictions import write_predictions
-from common.user_references import correct_by_user
+from common.difference_inference import infer, refuse_contradictions
+from common.inference import inference_parser
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
-
-EXPLAINED = 50  # faces drawn by --explain at most
-
-
-def refuse_what_is_missing(arguments: Namespace) -> None:
-    """Raise DataError for options of the common command line that are not built yet, or that do not go together."""
-    if arguments.person and not arguments.references:
-        raise DataError("--person names whose references in a bank to use; give the bank with --references.")
-    if arguments.references and arguments.mode != "full":
-        raise DataError(f"--references corrects; it does not go with --mode {arguments.mode}.")
-    if arguments.interval is not None and arguments.mode == "oracle":
-        raise DataError("--interval goes with --mode full or bypass; oracle is no estimate.")
-    if arguments.mode == "oracle" and not arguments.manifest:
-        raise DataError("--mode oracle looks for references at the true age; give it a --manifest with ages.")
-    if arguments.mode == "bypass" and arguments.explain:
-        raise DataError("--explain draws references, of which --mode bypass uses none.")
-
-
-def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, folder: Path) -> None:
-    """Draw each face (the first 50) beside its references into `folder`; prints where."""
-    for place, row in enumerate(base.good_rows[:EXPLAINED]):
-        mask = correction.mask[place]
-        votes = pd.DataFrame(
-            {
-                "age": corrector.bank.ages[correction.index[place][mask]],
-                "vote": correction.vote[place][mask],
-                "weight": correction.weight[place][mask],
-            }
-        )
-        record = base.table.loc[row]
-        drawn = folder / f"{row:04d}_{Path(record['path']).stem}_references.png"
-        draw_votes(base.crops[place], votes, {"base": record["base_age"], "corrected": record["age"]}, drawn)
-    drawn = min(len(base.good_rows), EXPLAINED)
-    print(f"drawn: {drawn} of {len(base.good_rows)} faces beside their references in {folder}")
-
-
-def estimate(base: BaseEstimates, corrector: Corrector, arguments: Namespace) -> None:
-    """Correct the table of base estimates as the command line says, with intervals and drawings if asked for."""
-    if arguments.mode != "bypass":
-        correction = correct_table(base, corrector, oracle=arguments.mode == "oracle")
-    if arguments.references:
-        correct_by_user(base, corrector, arguments)
-    elif arguments.interval is not None:
-        add_intervals(base, arguments.interval, arguments.weights, arguments.mode)
-    if arguments.explain:
-        explain(base, correction, corrector, arguments.explain)
-        if not (arguments.crops or arguments.manifest):
-            draw_photos(base.table, arguments.explain)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     arguments = inference_parser(__doc__, "full", RELEASED).parse_args(argv)
-    try:
-        refuse_what_is_missing(arguments)
-        manifest = list_inputs(arguments)
-        corrector = load_model(arguments.weights, arguments.device)
-        base = estimate_base(manifest, arguments, corrector.pipeline)
-        if len(base.good_rows):
-            estimate(base, corrector, arguments)
-        if arguments.mode == "oracle":
-            print("oracle: references were looked for at the TRUE age; these figures are an upper bound.")
-        print_result(base.table, corrected=arguments.mode != "bypass")
-        print_gain(base.table)
-        if arguments.out:
-            write_predictions(base.table, arguments.out)
-            print(f"predictions: {arguments.out}")
-    except UserError as error:
-        print(f"DiffPipeline6: {error}", file=sys.stderr)
-        return 2
-    return exit_status(base.table)
+    load = partial(load_model, arguments.weights, arguments.device)
+    return infer(arguments, "DiffPipeline6", load, refuse_contradictions)
 
 
 if __name__ == "__main__":

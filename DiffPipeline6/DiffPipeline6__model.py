@@ -3,30 +3,22 @@
 The head itself is `common.difference_heads.PooledDifferenceHead`.
 """
 
-import json
-import shutil
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from common.age_distribution import interval_distance
-from common.checkpoints import CONFIG_FILE, MODEL_FILE, WEIGHTS
+from common.checkpoints import WEIGHTS
 from common.correction import Corrector
 from common.difference_heads import DifferenceOutput, HeadConfig, PooledDifferenceHead
-from common.errors import WeightsError
+from common.difference_weights import load_difference
 from common.ordinal import condor_loss, coral_loss, difference_levels
-from common.pipeline import RELEASED as BASE_RELEASED
-from common.pipeline import AgePredictBasicPipeline
-from common.reference_bank import ReferenceBank, load_bank
 from DiffPipeline6.DiffPipeline6__config import TASKS, DiffPipeline6Config
 
 RELEASED = WEIGHTS / "DiffPipeline6"
-BANK_FILE, OWN_BASE = "bank.npz", "base"
 
 
 class Loss(NamedTuple):
@@ -63,40 +55,9 @@ def compute_loss(output: DifferenceOutput, low: Tensor, high: Tensor, config: Di
     return Loss(levels + config.age_weight * age, levels.detach(), distance.detach())
 
 
-def save_model(
-    folder: Path, head: PooledDifferenceHead, bank: ReferenceBank, base: Path, notes: dict[str, Any]
-) -> Path:
-    """Write head (float16), bank and config.json; a base that is not the released one is copied into <folder>/base."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().cpu().contiguous() for name, value in head.state_dict().items()}, folder / MODEL_FILE)
-    bank.save(folder / BANK_FILE)
-    own = {field.name: getattr(head.config, field.name) for field in fields(HeadConfig)}
-    document = {"head": own, "base_fingerprint": bank.fingerprint, **notes}
-    (folder / CONFIG_FILE).write_text(json.dumps(document, indent=1) + "\n")
-    if base.resolve() not in (BASE_RELEASED.resolve(), (folder / OWN_BASE).resolve()):
-        shutil.copytree(base, folder / OWN_BASE, dirs_exist_ok=True)
-    return folder
-
-
 def load_model(folder: str | Path = RELEASED, device: str = "auto") -> Corrector:
-    """The released difference regressor (or any folder's) with base and bank; raises WeightsError.
-
-    The base is <folder>/base if there is one, else the released AgeRegBaseline; it must be the one the bank was made
-    with.
-    """
-    folder = Path(folder)
-    for name in (MODEL_FILE, CONFIG_FILE, BANK_FILE):
-        if not (folder / name).is_file():
-            raise WeightsError(f"{folder} holds no DiffPipeline6 weights (no {name}); check --weights.")
-    base = folder / OWN_BASE if (folder / OWN_BASE).is_dir() else BASE_RELEASED
-    pipeline = AgePredictBasicPipeline.from_weights(base, device)
-    bank = load_bank(folder / BANK_FILE, pipeline.fingerprint)
-    try:
-        settings = json.loads((folder / CONFIG_FILE).read_text())
-        head = PooledDifferenceHead(HeadConfig(**settings["head"]))
-        window = float(settings["training"]["reference_window"])
-        head.load_state_dict({name: value.float() for name, value in load_file(folder / MODEL_FILE).items()})
-    except (SafetensorError, RuntimeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{folder} does not hold a difference regressor that fits its config ({reason}).") from None
-    return Corrector(pipeline, head.to(pipeline.device).eval(), bank, head.config.references, window)
+    """The released difference regressor (or any folder's) with base and bank; raises WeightsError."""
+    loaded = load_difference(
+        folder, "DiffPipeline6", lambda settings: PooledDifferenceHead(HeadConfig(**settings)), device
+    )
+    return Corrector(loaded.pipeline, loaded.head, loaded.bank, loaded.head.config.references, loaded.window)

@@ -70,10 +70,8 @@ def sweep(arguments: argparse.Namespace) -> pd.DataFrame:
             run = start_run(config, arguments.data, new_run(config, "DiffPipeline6", arguments.data), resume=False)
             fit(run)
             data = run.data.validation
-            truth, exact = data.faces.low, data.exact
-            base, full = (
-                float(np.abs(ages - truth)[exact].mean()) for ages in (data.faces.estimates[0], predict(run, data))
-            )
+            truth, exact = data.low, data.exact
+            base, full = (float(np.abs(ages - truth)[exact].mean()) for ages in (data.estimates[0], predict(run, data)))
             rows.append({"setting": name, "seed": seed, "base": base, "full": full})
             print(f"{name}, seed {seed}: base {base:.3f}, full {full:.3f}", flush=True)
     return pd.DataFrame(rows)

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from common.augment import Augmentation, augment
 from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
 from common.difference_heads import PooledDifferenceHead, Query, References
-from common.embedded import embed, embedded_table
+from common.difference_weights import OWN_BASE, save_difference
+from common.embedded import EmbeddedFaces, embed, embed_bank, embed_data, embedded_table, epoch_numbers
 from common.manifest import load_prepared
 from common.metrics import summarise
 from common.pipeline import RELEASED as BASE_RELEASED
@@ -26,16 +27,13 @@ from common.reference_bank import Found, ReferenceBank
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__dataset import (
     Batch,
-    EmbeddedData,
-    Origin,
-    build_bank,
-    embed_data,
-    epoch_numbers,
+    find_references,
     hide_some,
     load_crops,
+    make_batch,
     permute_references,
 )
-from DiffPipeline6.DiffPipeline6__model import OWN_BASE, build_model, compute_loss, save_model
+from DiffPipeline6.DiffPipeline6__model import build_model, compute_loss
 
 BEST, LATEST = "best_model.ckpt", "latest_model.ckpt"
 EVALUATION_BATCH = 256
@@ -55,10 +53,10 @@ class Progress:
 class Data:
     """What a run looks at: bank and queries, their references by view, the crops behind them for stage 2."""
 
-    queries: EmbeddedData
-    validation: EmbeddedData
+    queries: EmbeddedFaces
+    validation: EmbeddedFaces
     bank: ReferenceBank
-    bank_origin: Origin
+    bank_faces: EmbeddedFaces
     found: list[Found]
     crops: list[np.ndarray]
 
@@ -84,11 +82,11 @@ def prepare(config: DiffPipeline6Config, folders: list[str], pipeline: AgePredic
     """Embed everything (or read it), build the bank, find the references of every query in every view."""
     queries = embed_data(config, folders, "dar", config.views, pipeline)
     validation = embed_data(config, folders, "val", 0, pipeline)
-    bank, origin = build_bank(config, folders, pipeline, base)
-    found = [queries.find(bank, config, view) for view in range(1 + config.views)]
+    bank, bank_faces = embed_bank(config, folders, pipeline, base)
+    found = [find_references(queries, bank, config, view) for view in range(1 + config.views)]
     if config.permuted:
-        found = [permute_references(each, queries.faces, bank, config.seed) for each in found]
-    return Data(queries, validation, bank, origin, found, [load_prepared(folder).crops for folder in folders])
+        found = [permute_references(each, queries, bank, config.seed) for each in found]
+    return Data(queries, validation, bank, bank_faces, found, [load_prepared(folder).crops for folder in folders])
 
 
 def start_run(config: DiffPipeline6Config, folders: list[str], folder: Path, resume: bool) -> Run:
@@ -132,7 +130,7 @@ def kept_batch(run: Run, numbers: np.ndarray, random: np.random.Generator) -> Ba
     index = np.stack([run.data.found[view].index[number] for view, number in zip(views, numbers, strict=True)])
     mask = np.stack([run.data.found[view].mask[number] for view, number in zip(views, numbers, strict=True)])
     found = hide_some(Found(index, mask), run.config.hide_references, random)
-    return run.data.queries.batch(numbers, views, found, run.data.bank)
+    return make_batch(run.data.queries, numbers, views, found, run.data.bank)
 
 
 def live_batch(run: Run, numbers: np.ndarray, random: np.random.Generator) -> Batch:
@@ -145,8 +143,8 @@ def live_batch(run: Run, numbers: np.ndarray, random: np.random.Generator) -> Ba
     rows = np.where(found.mask, found.index, 0)  # [B, R]
     crops = np.concatenate(
         [
-            load_crops(data.crops, data.queries.origin, numbers),
-            load_crops(data.crops, data.bank_origin, rows.reshape(-1)),
+            load_crops(data.crops, data.queries, numbers),
+            load_crops(data.crops, data.bank_faces, rows.reshape(-1)),
         ]
     )  # [B + B·R, S, S, 3]
     generator = torch.Generator(run.pipeline.device).manual_seed(int(random.integers(2**62)))
@@ -158,7 +156,7 @@ def live_batch(run: Run, numbers: np.ndarray, random: np.random.Generator) -> Ba
         output.embedding[count:].view(*shape, -1), taken.age, output.age[count:].view(shape),
         torch.ones(shape, dtype=torch.bool), taken.mask,
     )  # fmt: skip
-    low, high = (torch.from_numpy(bound[numbers]) for bound in (data.queries.faces.low, data.queries.faces.high))
+    low, high = (torch.from_numpy(bound[numbers]) for bound in (data.queries.low, data.queries.high))
     return Batch(Query(output.embedding[:count], output.age[:count]), references, low, high)
 
 
@@ -186,28 +184,27 @@ def train_epoch(run: Run) -> dict[str, float]:
 def re_embed(run: Run) -> None:
     """See bank, queries and validation faces with the backbone as it is now (stage 2)."""
     data, model = run.data, run.pipeline.model
-    bank_crops = load_crops(data.crops, data.bank_origin, np.arange(len(data.bank)))
+    bank_crops = load_crops(data.crops, data.bank_faces, np.arange(len(data.bank)))
     embeddings, estimates = embed(model, bank_crops, 0, 0.0, 0)
     data.bank = replace(data.bank, embeddings=embeddings[0], estimates=estimates[0], seen=np.ones(len(data.bank), bool))
     for part in (data.queries, data.validation):
-        crops = load_crops(data.crops, part.origin, np.arange(len(part)))
-        part.faces.embeddings[:1], part.faces.estimates[:1] = embed(model, crops, 0, 0.0, 0)
-    data.found[0] = data.queries.find(data.bank, run.config)
+        crops = load_crops(data.crops, part, np.arange(len(part)))
+        part.embeddings[:1], part.estimates[:1] = embed(model, crops, 0, 0.0, 0)
+    data.found[0] = find_references(data.queries, data.bank, run.config)
 
 
 @torch.inference_mode()
-def predict(run: Run, data: EmbeddedData) -> np.ndarray:
+def predict(run: Run, faces: EmbeddedFaces) -> np.ndarray:
     """Corrected ages [N] float32 (years) of embedded faces by the head as it is now."""
     run.head.eval()
-    found = data.find(run.data.bank, run.config)
+    found = find_references(faces, run.data.bank, run.config)
     if run.config.permuted:
-        found = permute_references(found, data.faces, run.data.bank, run.config.seed)
+        found = permute_references(found, faces, run.data.bank, run.config.seed)
     ages = []
-    for start in range(0, len(data), EVALUATION_BATCH):
-        numbers = np.arange(start, min(start + EVALUATION_BATCH, len(data)))
-        batch = data.batch(
-            numbers, np.zeros_like(numbers), Found(found.index[numbers], found.mask[numbers]), run.data.bank
-        )
+    for start in range(0, len(faces), EVALUATION_BATCH):
+        numbers = np.arange(start, min(start + EVALUATION_BATCH, len(faces)))
+        part = Found(found.index[numbers], found.mask[numbers])
+        batch = make_batch(faces, numbers, np.zeros_like(numbers), part, run.data.bank)
         ages.append(run.head(*(on_device(part, run.pipeline.device) for part in batch[:2])).age.cpu())
     return torch.cat(ages).numpy()
 
@@ -222,7 +219,7 @@ def finish_epoch(run: Run, row: dict[str, float]) -> None:
     if unfrozen(run):
         re_embed(run)
     progress = run.progress
-    table = embedded_table(run.data.validation.faces, predict(run, run.data.validation))
+    table = embedded_table(run.data.validation, predict(run, run.data.validation))
     result, base = summarise(table), summarise(table.assign(age=table["base_age"]))
     kind, key = ("exact", "mae") if "exact" in result else ("interval", "distance")
     error = result[kind]["all"][key]
@@ -273,7 +270,7 @@ def export(run: Run) -> Path:
         "training": settings_of(run.config) | {"base_weights": "", "runs": ""},
         "commit": git_commit(),
     }
-    return save_model(folder, run.head, run.data.bank, base, notes)
+    return save_difference(folder, run.head, run.data.bank, base, notes)
 
 
 def save_tuned_base(run: Run, folder: Path) -> Path:

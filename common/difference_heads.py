@@ -69,12 +69,17 @@ class References(NamedTuple):
 
 
 class DifferenceOutput(NamedTuple):
-    """levels [B, 2·radius] logits; difference [B] years from the anchor; weight [B, R], sum 1 or 0; age [B] years."""
+    """What a head says of B queries with R references each.
+
+    levels [B, 2·radius] logits; difference [B] years from the anchor; weight [B, R], sum 1 or 0; age [B] years;
+    probabilities [B, 2·radius] that the difference is above each level.
+    """
 
     levels: Tensor
     difference: Tensor
     weight: Tensor
     age: Tensor
+    probabilities: Tensor
 
 
 def anchor_age(query: Query, references: References, weight: Tensor, radius: int) -> Tensor:
@@ -130,8 +135,9 @@ class PooledDifferenceHead(nn.Module):
         levels = self.out(torch.cat([own, pooled, offset / YEARS], dim=1)).float()  # [B, 2·radius]
         sharpness = nn.functional.softplus(self.sharpness)
         levels = levels + logistic_logits(offset[:, 0], sharpness, self.config.level_radius, self.config.ordinal)
-        difference = soft_difference(level_probabilities(levels, self.config.ordinal))  # [B]
-        return DifferenceOutput(levels, difference, weight, anchor + difference)
+        probabilities = level_probabilities(levels, self.config.ordinal)
+        difference = soft_difference(probabilities)  # [B]
+        return DifferenceOutput(levels, difference, weight, anchor + difference, probabilities)
 
     def relations(self, query: Query, references: References) -> Tensor:
         """Scalars [B, R, 4] of each pair: age and base estimate beside the query's estimate, residual, seen."""

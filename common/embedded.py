@@ -4,9 +4,11 @@ Frozen-embedding stages of every difference pipeline train on these; banks are b
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,8 @@ from tqdm import tqdm
 
 from common.augment import Augmentation, augment
 from common.bar import BAR, central_view, estimate
+from common.checkpoints import CONFIG_FILE, REPOSITORY
+from common.errors import DataError
 from common.manifest import age_bounds, load_prepared
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import prediction_table
@@ -30,7 +34,7 @@ class EmbeddedFaces:
 
     embeddings [V, N, E] float16; estimates [V, N] float32 years; low, high [N] float32 years, equal where the age is
     exact; person [N] str (faces of one person, or copies of one picture, share a name; '' unknown); id [N] str;
-    row [N] int64 in the prepared set.
+    row [N] int64 in the prepared set, and owner [N] int64, the number of that set among several.
     """
 
     embeddings: np.ndarray
@@ -40,9 +44,15 @@ class EmbeddedFaces:
     person: np.ndarray
     id: np.ndarray
     row: np.ndarray
+    owner: np.ndarray
 
     def __len__(self) -> int:
         return len(self.id)
+
+    @property
+    def exact(self) -> np.ndarray:
+        """Mask [N] bool of faces whose age is known exactly."""
+        return self.low == self.high
 
     def where(self, keep: np.ndarray) -> "EmbeddedFaces":
         """The faces where `keep` [N] is True."""
@@ -106,26 +116,87 @@ def embed_split(
     rows = rows[~np.isnan(low[rows])]
     rows = rows[:limit] if limit else rows
     ids = prepared.manifest["id"].to_numpy(str)[rows]
-    key = repr((pipeline.fingerprint, views.count, views.strength, views.seed, prepared.crops.shape[1:], list(ids)))
+    layout = [field.name for field in fields(EmbeddedFaces)]
+    key = repr((layout, pipeline.fingerprint, views.count, views.strength, views.seed, prepared.crops.shape, list(ids)))
     stored = Path(views.cache) / f"{hashlib.sha1(key.encode()).hexdigest()[:16]}.npz"
     if stored.is_file():
         with np.load(stored) as arrays:
-            return EmbeddedFaces(**{field.name: arrays[field.name] for field in fields(EmbeddedFaces)})
+            return EmbeddedFaces(**{name: arrays[name] for name in layout})
     crops = prepared.crops[rows]
     embeddings, estimates = embed(pipeline.model, crops, views.count, views.strength, views.seed)
     person = picture_names(prepared.manifest["person"].to_numpy(str)[rows], ids, crops)
     low, high = (bound[rows].astype(np.float32) for bound in (low, high))
-    faces = EmbeddedFaces(embeddings, estimates, low, high, person, ids, rows)
+    faces = EmbeddedFaces(embeddings, estimates, low, high, person, ids, rows, np.zeros_like(rows))
     stored.parent.mkdir(parents=True, exist_ok=True)
     partial = stored.with_suffix(".partial.npz")
-    np.savez(partial, **{field.name: getattr(faces, field.name) for field in fields(EmbeddedFaces)})
+    np.savez(partial, **{name: getattr(faces, name) for name in layout})
     partial.replace(stored)
     return faces
 
 
+def join(parts: Sequence[EmbeddedFaces]) -> EmbeddedFaces:
+    """The faces of several prepared sets as one; raises DataError if no labelled face is left."""
+    parts = [replace(part, owner=np.full(len(part), number)) for number, part in enumerate(parts)]
+    axes = {field.name: 1 if field.name in ("embeddings", "estimates") else 0 for field in fields(EmbeddedFaces)}
+    faces = EmbeddedFaces(
+        **{name: np.concatenate([getattr(part, name) for part in parts], axis=axis) for name, axis in axes.items()}
+    )
+    if not len(faces):
+        raise DataError("There is no labelled face to ask about; check --data and its splits.")
+    return faces
+
+
+def embedding_cache(runs: str) -> Path:
+    """Folder of the embeddings that runs share (`runs` empty: runs/ of this repository)."""
+    return (Path(runs) if runs else REPOSITORY / "runs") / "embeddings"
+
+
+def embed_data(
+    config: Any, folders: Sequence[str], split: str, views: int, pipeline: AgePredictBasicPipeline
+) -> EmbeddedFaces:
+    """All labelled faces of a split in 1 + `views` views, computed once and kept in <runs>/embeddings.
+
+    Of the training config `runs`, `view_strength` and `limit` are read.
+    """
+    how = Views(str(embedding_cache(config.runs)), views, config.view_strength)
+    return join([embed_split(pipeline, folder, split, how, config.limit) for folder in folders])
+
+
+def embed_bank(
+    config: Any, folders: Sequence[str], pipeline: AgePredictBasicPipeline, weights: Path
+) -> tuple[ReferenceBank, EmbeddedFaces]:
+    """The training bank of the splits named by `config.bank` ("base+dar"), and the faces it is made of.
+
+    The base has seen the `base` split of the sets that its weights (folder `weights`) were trained on. Raises
+    DataError if no reference has an exact age.
+    """
+    how = Views(str(embedding_cache(config.runs)))
+    trained_on = json.loads((weights / CONFIG_FILE).read_text()).get("data")
+    parts, origins = [], []
+    for split in config.bank.split("+"):
+        for number, folder in enumerate(folders):
+            if not load_prepared(folder).manifest["age"].notna().any():
+                continue  # ages known to an interval only: nothing to refer to
+            faces = embed_split(pipeline, folder, split, how, config.limit)
+            seen = split == "base" and (trained_on is None or Path(folder).resolve().name in trained_on)
+            parts.append((faces, seen))
+            origins.append(replace(faces, owner=np.full(len(faces), number)).where(faces.exact))
+    if not sum(map(len, origins)):
+        raise DataError("No reference has an exact age; give --data with at least one set of exact ages.")
+    owners = np.concatenate([origin.owner for origin in origins])
+    return bank_of(parts, pipeline.fingerprint), replace(join(origins), owner=owners)
+
+
+def epoch_numbers(count: int, config: Any, epoch: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Step and query numbers [B] of every step of an epoch; they depend on nothing but `config.seed` and epoch."""
+    order = np.random.default_rng([config.seed, epoch]).permutation(count)
+    for step in range(max(1, count // config.batch_size)):
+        yield step, order[step * config.batch_size : (step + 1) * config.batch_size]
+
+
 def bank_of(parts: Sequence[tuple[EmbeddedFaces, bool]], weights: str) -> ReferenceBank:
     """A bank of all exactly labelled faces of (faces, seen by the base?) pairs, made with weights `weights`."""
-    chosen = [(faces, faces.low == faces.high, seen) for faces, seen in parts]
+    chosen = [(faces, faces.exact, seen) for faces, seen in parts]
     return ReferenceBank(
         embeddings=np.concatenate([faces.embeddings[0][exact] for faces, exact, _ in chosen]),
         ages=np.concatenate([faces.low[exact] for faces, exact, _ in chosen]),
@@ -140,6 +211,5 @@ def bank_of(parts: Sequence[tuple[EmbeddedFaces, bool]], weights: str) -> Refere
 def embedded_table(faces: EmbeddedFaces, ages: np.ndarray) -> pd.DataFrame:
     """Predictions table of embedded faces: base estimates of view 0 beside `ages` [N] (years), without paths."""
     manifest = pd.DataFrame({"id": faces.id, "path": "", "person": faces.person, "gender": "", "group": ""})
-    exact = faces.low == faces.high
-    manifest = manifest.assign(age=np.where(exact, faces.low, np.nan), age_min=faces.low, age_max=faces.high)
+    manifest = manifest.assign(age=np.where(faces.exact, faces.low, np.nan), age_min=faces.low, age_max=faces.high)
     return prediction_table(manifest, ages).assign(base_age=faces.estimates[0].astype(float))

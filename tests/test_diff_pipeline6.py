@@ -19,7 +19,7 @@ from common.predictions import read_predictions
 from common.reference_bank import Found
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config, parse_arguments
 from DiffPipeline6.DiffPipeline6__controls import main as controls
-from DiffPipeline6.DiffPipeline6__dataset import EmbeddedData, Origin, hide_some, permute_references
+from DiffPipeline6.DiffPipeline6__dataset import find_references, hide_some, permute_references
 from DiffPipeline6.DiffPipeline6__infer import main as infer
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from DiffPipeline6.DiffPipeline6__main import main as train
@@ -51,7 +51,7 @@ def domain_faces(domains: range, each: int, seed: int) -> EmbeddedFaces:
     names = np.array([f"{seed}-{number}" for number in range(len(domain))])
     return EmbeddedFaces(
         embedding[None].astype(np.float16), estimate[None].astype(np.float32), age, age,
-        np.full(len(domain), ""), names, np.arange(len(domain)),
+        np.full(len(domain), ""), names, np.arange(len(domain)), np.zeros(len(domain), int),
     )  # fmt: skip
 
 
@@ -64,11 +64,10 @@ def domain_run(tiny_run: Path, folder: Path, **settings):
     pipeline = AgePredictBasicPipeline.from_weights(tiny_run / "weights", "cpu")
     train_faces, new = domain_faces(range(0, 120), 12, 1), domain_faces(range(150, 190), 4, 2)
     bank = bank_of([(train_faces, False), (domain_faces(range(150, 190), 12, 3), False)], pipeline.fingerprint)
-    queries, validation = EmbeddedData([train_faces]), EmbeddedData([new])
-    found = queries.find(bank, config)
+    found = find_references(train_faces, bank, config)
     if config.permuted:
         found = permute_references(found, train_faces, bank, 0)
-    data = Data(queries, validation, bank, Origin(np.zeros(len(bank), int), np.arange(len(bank))), [found], [])
+    data = Data(train_faces, new, bank, train_faces, [found], [])
     run = make_run(config, folder, tiny_run / "weights", pipeline, data)
     for _ in range(config.epochs):
         finish_epoch(run, train_epoch(run))
@@ -77,7 +76,7 @@ def domain_run(tiny_run: Path, folder: Path, **settings):
 
 def test_references_recover_a_bias_that_no_control_can(tiny_run, tmp_path):
     full = domain_run(tiny_run, tmp_path / "full")
-    faces = full.data.validation.faces
+    faces = full.data.validation
 
     def error(ages: np.ndarray) -> float:
         return float(np.abs(ages - faces.low).mean())
@@ -102,7 +101,7 @@ def test_permuted_references_belong_to_another_query_of_the_same_estimate_and_ne
     faces = domain_faces(range(0, 30), 12, 1)
     bank = bank_of([(faces, False)], "abc")
     config = DiffPipeline6Config(embedding_size=32, references=5, reference_window=100)
-    found = EmbeddedData([faces]).find(bank, config)
+    found = find_references(faces, bank, config)
     assert not (bank.id[found.index] == faces.id[:, None]).any()
     permuted = permute_references(found, faces, bank, 0)
     assert not ((bank.id[permuted.index] == faces.id[:, None]) & permuted.mask).any()
@@ -142,7 +141,8 @@ def test_the_bank_marks_what_the_base_has_seen(weights, synthetic_set):
 
 def output_saying(difference: list[float], age: list[float]) -> DifferenceOutput:
     count = len(age)
-    return DifferenceOutput(torch.zeros(count, 30), torch.tensor(difference), torch.zeros(count, 1), torch.tensor(age))
+    levels = torch.zeros(count, 30)
+    return DifferenceOutput(levels, torch.tensor(difference), torch.zeros(count, 1), torch.tensor(age), levels)
 
 
 def test_the_age_term_is_the_distance_to_label_or_interval():

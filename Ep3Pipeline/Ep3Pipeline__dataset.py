@@ -1,0 +1,121 @@
+"""Queries with estimates that are wrong as the base is wrong, and their references: what Ep3Pipeline trains on."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.neighbors import KernelDensity
+from torch import Tensor
+
+from common.difference_heads import Query, References
+from common.drawing import BLUE, ORANGE, new_figure, save_figure
+from common.embedded import EmbeddedFaces
+from common.errors import DataError
+from common.reference_bank import EMPTY, Found, ReferenceBank
+from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
+
+
+class Batch(NamedTuple):
+    """B queries with their references, and the interval of each query's age, [B] years (equal if exact)."""
+
+    query: Query
+    references: References
+    low: Tensor
+    high: Tensor
+
+
+class ErrorSampler:
+    """Draws errors (age - estimate, years) that are distributed like those of the base.
+
+    `kde` is a Gaussian kernel density with Silverman's bandwidth, `gaussian` and `uniform` have the mean and the
+    standard deviation of the errors. All are saturated to ±`largest` years. `errors` is [N], at least two.
+    """
+
+    def __init__(self, errors: np.ndarray, kind: str, largest: float):
+        self.kind, self.largest = kind, largest
+        self.mean, self.deviation = float(errors.mean()), max(float(errors.std()), 1e-6)
+        # scikit-learn's Silverman bandwidth is meant for unit variance
+        scaled = (errors[:, None] - self.mean) / self.deviation  # [N, 1]
+        self.density = KernelDensity(bandwidth="silverman").fit(scaled) if kind == "kde" else None
+
+    def draw(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """Errors [count] float32 (years)."""
+        if self.density is not None:
+            scaled = self.density.sample(count, random_state=int(random.integers(2**31)))[:, 0]
+        elif self.kind == "gaussian":
+            scaled = random.normal(size=count)
+        else:
+            scaled = random.uniform(-np.sqrt(3), np.sqrt(3), count)
+        return np.clip(self.mean + self.deviation * scaled, -self.largest, self.largest).astype(np.float32)
+
+
+def fit_errors(queries: EmbeddedFaces, config: Ep3PipelineConfig) -> ErrorSampler | None:
+    """Sampler of the base's errors on exactly labelled queries; None if estimates are the base's own.
+
+    Raises DataError for fewer than two such queries.
+    """
+    if config.estimate_errors == "none":
+        return None
+    exact = queries.exact
+    if exact.sum() < 2:
+        raise DataError("Errors of the base need two queries of exact age; use --estimate-errors none.")
+    return ErrorSampler((queries.low - queries.estimates[0])[exact], config.estimate_errors, config.largest_error)
+
+
+def draw_errors(errors: np.ndarray, sampler: ErrorSampler, path: Path) -> None:
+    """Draw the base's errors [N] (years) beside those that the sampler draws."""
+    figure, (axis,) = new_figure(6, 3.4)
+    edges = np.arange(-sampler.largest, sampler.largest + 1)
+    saturated = np.clip(errors, -sampler.largest, sampler.largest)
+    axis.hist(saturated, edges, density=True, color=BLUE, label=f"errors of the base ({len(errors)} faces)")
+    drawn = sampler.draw(100_000, np.random.default_rng(0))
+    axis.hist(drawn, edges, density=True, histtype="step", color=ORANGE, label=f"drawn in training ({sampler.kind})")
+    axis.set(xlabel="true age - estimate (years)", ylabel="density")
+    axis.legend(frameon=False)
+    save_figure(figure, path)
+
+
+def draw_some(found: Found, count: int, random: np.random.Generator) -> Found:
+    """Of each query's references `count` drawn at random without repetition, the nearest first."""
+    order = np.where(found.mask, random.random(found.mask.shape), 2.0)  # [B, P] missing ones come last
+    place = np.sort(np.argsort(order, axis=1)[:, :count], axis=1)  # [B, count]
+    mask = np.take_along_axis(found.mask, place, 1)
+    return Found(np.where(mask, np.take_along_axis(found.index, place, 1), EMPTY), mask)
+
+
+def training_estimates(
+    queries: EmbeddedFaces,
+    numbers: np.ndarray,
+    views: np.ndarray,
+    sampler: ErrorSampler | None,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Estimates [B] float32 (years) to train with: age - drawn error where the age is exact, else the base's own."""
+    own = queries.estimates[views, numbers]
+    if sampler is None:
+        return own
+    noisy = queries.low[numbers] - sampler.draw(len(numbers), random)
+    return np.where(queries.exact[numbers], noisy, own).astype(np.float32)
+
+
+def training_batch(
+    queries: EmbeddedFaces,
+    numbers: np.ndarray,
+    bank: ReferenceBank,
+    sampler: ErrorSampler | None,
+    config: Ep3PipelineConfig,
+    random: np.random.Generator,
+) -> Batch:
+    """The queries with these numbers [B]: of each one view, an estimate, references of about that age at random."""
+    views = random.integers(0, queries.embeddings.shape[0], len(numbers))  # [B]
+    embedding = queries.embeddings[views, numbers].astype(np.float32)  # [B, E]
+    estimate = training_estimates(queries, numbers, views, sampler, random)
+    estimate = np.clip(estimate, config.youngest, config.oldest)
+    near = bank.query(
+        embedding, estimate, config.pool * config.references, config.reference_window,
+        queries.id[numbers], queries.person[numbers],
+    )  # fmt: skip
+    references = bank.take(draw_some(near, config.references, random))
+    low, high = (torch.from_numpy(bound[numbers]) for bound in (queries.low, queries.high))
+    return Batch(Query(torch.from_numpy(embedding), torch.from_numpy(estimate)), references, low, high)

@@ -1,0 +1,96 @@
+"""What the `__infer2` of every difference pipeline does once its weights are loaded: refuse, correct, draw, report."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from common.correction import Correction, Corrector, correct_table
+from common.drawing import draw_photos, draw_votes
+from common.errors import DataError, UserError
+from common.inference import (
+    BaseEstimates,
+    add_intervals,
+    estimate_base,
+    exit_status,
+    list_inputs,
+    print_gain,
+    print_result,
+)
+from common.predictions import write_predictions
+from common.user_references import correct_by_user
+
+EXPLAINED = 50  # faces drawn by --explain at most
+
+
+def refuse_contradictions(arguments: Namespace) -> None:
+    """Raise DataError for options of the common command line that do not go together."""
+    if arguments.person and not arguments.references:
+        raise DataError("--person names whose references in a bank to use; give the bank with --references.")
+    if arguments.references and arguments.mode != "full":
+        raise DataError(f"--references corrects; it does not go with --mode {arguments.mode}.")
+    if arguments.interval is not None and arguments.mode == "oracle":
+        raise DataError("--interval goes with --mode full or bypass; oracle is no estimate.")
+    if arguments.mode == "oracle" and not arguments.manifest:
+        raise DataError("--mode oracle looks for references at the true age; give it a --manifest with ages.")
+    if arguments.mode == "bypass" and arguments.explain:
+        raise DataError("--explain draws references, of which --mode bypass uses none.")
+
+
+def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, folder: Path) -> None:
+    """Draw each face (the first 50) beside its references into `folder`; prints where."""
+    for place, row in enumerate(base.good_rows[:EXPLAINED]):
+        mask = correction.mask[place]
+        votes = pd.DataFrame(
+            {
+                "age": corrector.bank.ages[correction.index[place][mask]],
+                "vote": correction.vote[place][mask],
+                "weight": correction.weight[place][mask],
+            }
+        )
+        record = base.table.loc[row]
+        drawn = folder / f"{row:04d}_{Path(record['path']).stem}_references.png"
+        draw_votes(base.crops[place], votes, {"base": record["base_age"], "corrected": record["age"]}, drawn)
+    drawn = min(len(base.good_rows), EXPLAINED)
+    print(f"drawn: {drawn} of {len(base.good_rows)} faces beside their references in {folder}")
+
+
+def estimate(base: BaseEstimates, corrector: Corrector, arguments: Namespace) -> None:
+    """Correct the table of base estimates as the command line says, with intervals and drawings if asked for."""
+    if arguments.mode != "bypass":
+        correction = correct_table(base, corrector, oracle=arguments.mode == "oracle")
+    if arguments.references:
+        correct_by_user(base, corrector, arguments)
+    elif arguments.interval is not None:
+        add_intervals(base, arguments.interval, arguments.weights, arguments.mode)
+    if arguments.explain:
+        explain(base, correction, corrector, arguments.explain)
+        if not (arguments.crops or arguments.manifest):
+            draw_photos(base.table, arguments.explain)
+
+
+def infer(arguments: Namespace, name: str, load: Callable[[], Corrector], refuse: Callable[[Namespace], None]) -> int:
+    """Estimate all inputs of a command line and report; returns the exit status.
+
+    `name` is the pipeline's, `load` loads its weights, `refuse` raises DataError for what it cannot do.
+    """
+    try:
+        refuse(arguments)
+        manifest = list_inputs(arguments)
+        corrector = load()
+        base = estimate_base(manifest, arguments, corrector.pipeline)
+        if len(base.good_rows):
+            estimate(base, corrector, arguments)
+        if arguments.mode == "oracle":
+            print("oracle: references were looked for at the TRUE age; these figures are an upper bound.")
+        print_result(base.table, corrected=arguments.mode != "bypass")
+        print_gain(base.table)
+        if arguments.out:
+            write_predictions(base.table, arguments.out)
+            print(f"predictions: {arguments.out}")
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    return exit_status(base.table)

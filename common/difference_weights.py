@@ -1,0 +1,71 @@
+"""Released weights of a difference pipeline: head (safetensors), settings, bank, and which base they are for."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from common.checkpoints import CONFIG_FILE, MODEL_FILE
+from common.errors import WeightsError
+from common.pipeline import RELEASED as BASE_RELEASED
+from common.pipeline import AgePredictBasicPipeline
+from common.reference_bank import ReferenceBank, load_bank
+
+BANK_FILE, OWN_BASE = "bank.npz", "base"
+
+
+class DifferenceWeights(NamedTuple):
+    """What a folder of weights holds: base pipeline, head in evaluation mode, bank, and the window of retrieval."""
+
+    pipeline: AgePredictBasicPipeline
+    head: nn.Module
+    bank: ReferenceBank
+    window: float
+
+
+def save_difference(folder: Path, head: nn.Module, bank: ReferenceBank, base: Path, notes: dict[str, Any]) -> Path:
+    """Write head (float16), bank and config.json; a base that is not the released one is copied into <folder>/base.
+
+    `head.config` is the dataclass the head was made from; `notes["training"]` are the settings of the training.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.half().cpu().contiguous() for name, value in head.state_dict().items()}, folder / MODEL_FILE)
+    bank.save(folder / BANK_FILE)
+    own = {field.name: getattr(head.config, field.name) for field in fields(head.config)}
+    document = {"head": own, "base_fingerprint": bank.fingerprint, **notes}
+    (folder / CONFIG_FILE).write_text(json.dumps(document, indent=1) + "\n")
+    if base.resolve() not in (BASE_RELEASED.resolve(), (folder / OWN_BASE).resolve()):
+        shutil.copytree(base, folder / OWN_BASE, dirs_exist_ok=True)
+    return folder
+
+
+def load_difference(
+    folder: str | Path, pipeline_name: str, make_head: Callable[[dict[str, Any]], nn.Module], device: str = "auto"
+) -> DifferenceWeights:
+    """Load what `save_difference` wrote; `make_head` makes a head from the stored settings; raises WeightsError.
+
+    The base is <folder>/base if there is one, else the released AgeRegBaseline; it must be the one the bank was made
+    with.
+    """
+    folder = Path(folder)
+    for name in (MODEL_FILE, CONFIG_FILE, BANK_FILE):
+        if not (folder / name).is_file():
+            raise WeightsError(f"{folder} holds no {pipeline_name} weights (no {name}); check --weights.")
+    base = folder / OWN_BASE if (folder / OWN_BASE).is_dir() else BASE_RELEASED
+    pipeline = AgePredictBasicPipeline.from_weights(base, device)
+    bank = load_bank(folder / BANK_FILE, pipeline.fingerprint)
+    try:
+        settings = json.loads((folder / CONFIG_FILE).read_text())
+        head = make_head(settings["head"])
+        window = float(settings["training"]["reference_window"])
+        head.load_state_dict({name: value.float() for name, value in load_file(folder / MODEL_FILE).items()})
+    except (SafetensorError, RuntimeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{folder} does not hold a difference regressor that fits its config ({reason}).") from None
+    return DifferenceWeights(pipeline, head.to(pipeline.device).eval(), bank, window)
