@@ -107,12 +107,13 @@ def read_faces(
 ) -> Iterator[tuple[int, str, list[FaceInput] | str]]:
     """Yield (row, id, faces or the reason why there are none) for every input, reading one picture at a time.
 
-    A manifest beside a crops.npy is read from it; otherwise pictures are opened, faces found and aligned, of a
+    The manifest.csv of a prepared folder is read from its crops.npy; otherwise pictures are opened, faces found and aligned, of a
     labelled picture only the largest one.
     """
     size = pipeline.model.config.crop_size
     packed = None
-    if arguments.manifest and (arguments.manifest.parent / "crops.npy").is_file():
+    prepared = arguments.manifest and arguments.manifest.name == "manifest.csv"
+    if prepared and (arguments.manifest.parent / "crops.npy").is_file():
         packed = load_prepared(arguments.manifest.parent).crops
     for row, record in zip(manifest.index, manifest.itertuples(), strict=True):
         if packed is not None:

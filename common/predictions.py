@@ -51,5 +51,5 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     if missing:
         raise DataError(f"{path} is no predictions table: it has no column {missing[0]}.")
     for column in ("person", "gender", "group"):
-        table[column] = table[column].fillna("")
+        table[column] = table[column].fillna("") if column in table.columns else ""
     return table

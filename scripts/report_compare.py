@@ -1,7 +1,5 @@
 """Several predictions side by side on the faces they have in common, with the paired bootstrap against the first."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
@@ -22,20 +20,19 @@ def read_entry(pair: str) -> tuple[str, pd.DataFrame]:
     name, equals, path = pair.partition("=")
     if not (name and equals and path):
         raise DataError(f"'{pair}' must look like NAME=predictions.csv.")
-    columns = _columns(path)
-    if {"status", "true_age_min", "true_age_max"} <= set(columns):
+    table = _read_csv(path)
+    if {"status", "true_age_min", "true_age_max"} <= set(table.columns):
         return name, entry(load_predictions(path), path)
     for column in ("id", "age"):
-        if column not in columns:
+        if column not in table.columns:
             raise DataError(f"{path} has no column '{column}'; to be compared, a CSV needs id and age.")
-    table = pd.read_csv(path, dtype={"id": str}, usecols=["id", "age"])
-    table = table.assign(age=numbers(table["age"], path)).dropna()
+    table = table[["id", "age"]].assign(age=numbers(table["age"], path)).dropna()
     return name, _one_row_each(table.drop_duplicates(), path)
 
 
-def _columns(path: str) -> list[str]:
+def _read_csv(path: str) -> pd.DataFrame:
     try:
-        return list(pd.read_csv(path, nrows=0).columns)
+        return pd.read_csv(path, dtype={"id": str})
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} cannot be read as a CSV table ({error}).") from None
 
@@ -77,7 +74,8 @@ def common_faces(entries: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def compare(entries: dict[str, pd.DataFrame], faces: pd.DataFrame) -> pd.DataFrame:
     """One row for each entry, on the common faces; intervals are of 95 %.
 
-    Columns: name, own (faces it has), mae, mae_low, mae_high, cs5 (%), bias, gain, low, high (years; NaN for the first).
+    Columns: name, own (faces it has), mae, mae_low, mae_high, cs5 (%), bias, gain, low, high (years). The first has no
+    gain (NaN).
     """
     person = faces["person"].to_numpy(str)
     errors = entry_errors(entries, faces)
@@ -128,7 +126,9 @@ def band_table(errors: dict[str, np.ndarray], faces: pd.DataFrame) -> str:
     """MAE of each entry by band of true age, as HTML."""
     masks = {name: mask.to_numpy() for name, mask in bands(faces).items() if mask.any()}
     headers = ["MAE (years) by true age", *(f"{name} ({mask.sum()} faces)" for name, mask in masks.items())]
-    cells = [[name, *(f"{np.abs(error[mask]).mean():.2f}" for mask in masks.values())] for name, error in errors.items()]
+    cells = [
+        [name, *(f"{np.abs(error[mask]).mean():.2f}" for mask in masks.values())] for name, error in errors.items()
+    ]
     return html_table("comparison-bands", "On the faces in common", headers, cells)
 
 
@@ -145,8 +145,3 @@ def read_entries(pairs: list[str]) -> dict[str, pd.DataFrame]:
             raise DataError(f"The name '{name}' is given twice in --compare.")
         entries[name] = table
     return entries
-
-
-def default_name(path: str | Path) -> str:
-    """How a predictions file is called where the user gave it no name."""
-    return Path(path).stem

@@ -1,4 +1,4 @@
-"""The figures of an analysis report as PNG bytes: every axis with its unit, colours told apart by colour-blind readers."""
+"""The figures of an analysis report as PNG bytes, axes with units, in colours that colour-blind readers tell apart."""
 
 import io
 
@@ -8,7 +8,11 @@ import pandas as pd
 from common.drawing import BLUE, ORANGE, new_figure
 from scripts.report_numbers import SCORE_LIMITS, cumulative_scores
 
-STYLES = ((BLUE, "o-"), (ORANGE, "s--"), ("black", "^:"), ("#999999", "D-."), (BLUE, "v:"), (ORANGE, "x-"))
+GREY = "#999999"
+STYLES = (
+    (BLUE, "o-"), (ORANGE, "s--"), ("black", "^:"), (GREY, "D-."), (BLUE, "v:"), (ORANGE, "x-"),
+    ("black", "P-"), (GREY, "*--"),
+)  # fmt: skip
 HISTOGRAM_END = 30  # years; larger errors are counted in the outermost bars
 
 
@@ -47,7 +51,7 @@ def draw_scores(errors: dict[str, np.ndarray]) -> bytes:
 def _score_axis(axis, errors: dict[str, np.ndarray]) -> None:
     for place, (name, error) in enumerate(errors.items()):
         colour, style = STYLES[place % len(STYLES)]
-        axis.plot(SCORE_LIMITS, cumulative_scores(error), style, color=colour, markersize=5, label=name)
+        axis.plot(SCORE_LIMITS, cumulative_scores(error), style, color=colour, markersize=5, label=_plain(name))
     axis.set(xlabel="largest error allowed, k (years)", ylabel="CS@k (% of faces)", ylim=(0, 100), xticks=SCORE_LIMITS)
     axis.grid(axis="y", color="#dddddd")
 
@@ -82,6 +86,9 @@ def draw_parts(table: pd.DataFrame, label: str) -> bytes:
         _points(axis, place + shift, table, (name, f"{name}_low", f"{name}_high"), (colour, marker, title))
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set_xticks(place, _counted(table))
+    low, high = axis.get_ylim()
+    end = 2 * table["mae"].max() + 1  # the intervals of two or three faces are cut off rather than flatten the rest
+    axis.set_ylim(max(low, -end), min(high, end))
     axis.set(xlabel=f"{label}, with the number of faces", ylabel="years", xlim=(-0.6, len(table) - 0.4))
     axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
     return png(figure)
@@ -109,4 +116,9 @@ def _points(axis, place: np.ndarray, table: pd.DataFrame, columns: tuple, look: 
 
 
 def _counted(table: pd.DataFrame) -> list[str]:
-    return [f"{row.part.replace(' ', chr(10))}\n{row.faces}" for row in table.itertuples()]
+    return [f"{_plain(row.part).replace(' ', chr(10))}\n{row.faces}" for row in table.itertuples()]
+
+
+def _plain(name: str) -> str:
+    """A name as matplotlib shows it unread: a $ would start a formula, a leading _ hides it from the legend."""
+    return f" {name}".replace("$", r"\$") if name.startswith("_") else name.replace("$", r"\$")

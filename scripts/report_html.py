@@ -27,7 +27,7 @@ th:first-child, td:first-child { text-align: left } img { max-width: 100% } .scr
 .faces { display: flex; flex-wrap: wrap; gap: 0.8rem } .faces figure { margin: 0; width: 8.2rem; font-size: 0.8rem }
 .faces img { width: 128px } .faces figcaption { overflow-wrap: anywhere; line-height: 1.3 } .note { color: #555 }
 """
-INTERVALS_NOTE = "In brackets: 95 % intervals (Student's t, clustered by person where persons are known)."
+INTERVALS_NOTE = "In brackets: 95 % intervals (Student's t, clustered by person where known); none for one person."
 
 
 def paragraph(text: str) -> str:
@@ -113,27 +113,29 @@ def overall_section(rows: pd.DataFrame) -> str:
     """MAE, RMSE, bias, CS@1 … 10, the histogram of errors and estimates against true ages."""
     error = rows["error"].to_numpy(float)
     scores = [f"{score:.1f}" for score in measure.cumulative_scores(error)]
+    limits = [f"CS@{limit}" for limit in SCORE_LIMITS]
     return section(
         "Errors",
         parts_table("overall", INTERVALS_NOTE, measure.measure_parts(rows, measure.everything(rows))),
-        html_table("scores", "CS@k: faces with an error of at most k years, in %", [f"{k}" for k in SCORE_LIMITS], [scores]),
+        html_table("scores", "CS@k: faces with an error of at most k years, in %", limits, [scores]),
         html_picture(figures.draw_errors(error), "Cumulative score over allowed error; histogram of errors in years."),
         html_picture(
             figures.draw_density(rows["truth"].to_numpy(float), rows["age"].to_numpy(float)),
             "Density of estimated against true age in years.",
         ),
-    )  # fmt: skip
+    )
 
 
 def decade_section(rows: pd.DataFrame) -> str:
     """Bias and MAE by decade and by band of true age."""
     table = measure.measure_parts(rows, measure.decades(rows["truth"]))
+    by_band = measure.measure_parts(rows, measure.bands(rows))
     return section(
         "By true age",
         parts_table("decades", f"Decades of true age (years). {INTERVALS_NOTE}", table),
         html_picture(figures.draw_parts(table, "true age (years)"), "Bias and MAE in years by decade of true age."),
-        parts_table("bands", "Children, adolescents, adults, the old (years)", measure.measure_parts(rows, measure.bands(rows))),
-    )  # fmt: skip
+        parts_table("bands", "Children, adolescents, adults, the old (years)", by_band),
+    )
 
 
 def part_section(rows: pd.DataFrame) -> str:
@@ -155,9 +157,9 @@ def part_section(rows: pd.DataFrame) -> str:
 def confusion_section(rows: pd.DataFrame) -> str:
     """Children taken for adults and adults taken for children."""
     cells = [
-        [row.truth, str(row.faces), str(row.below), str(getattr(row, "from")), with_interval(row.wrong, row.low, row.high, ".1f")]
-        for row in measure.confusion_at(rows).rename(columns={"from": "from"}).itertuples()
-    ]  # fmt: skip
+        [*map(str, (row.truth, row.faces, row.child, row.adult)), with_interval(row.wrong, row.low, row.high, ".1f")]
+        for row in measure.confusion_at(rows).itertuples()
+    ]
     headers = ["true age (years)", "faces", "estimated below 18", "estimated 18 and older", "on the wrong side (%)"]
     return section(
         "Child or adult: confusion at 18",
@@ -215,5 +217,5 @@ def interval_label_section(summary: dict) -> str:
     """Faces whose label is a range of years: how often the estimate is inside, and how far from it."""
     parts = {"all": summary["all"]} | summary.get("by_gender", {}) | summary.get("by_group", {})
     cells = [[name, str(row["n"]), f"{row['hit_rate']:.1f}", f"{row['distance']:.2f}"] for name, row in parts.items()]
-    headers = ["", "faces", "estimate inside (%)", "mean distance (years)"]
-    return section("Faces labelled with a range of years", html_table("ranges", "Distance: to the range", headers, cells))
+    headers = ["", "faces", "estimate inside (%)", "mean distance to the range (years)"]
+    return section("Faces labelled with a range of years", html_table("ranges", "", headers, cells))

@@ -123,9 +123,10 @@ def everything(rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def decades(ages: pd.Series) -> dict[str, pd.Series]:
-    """Masks of the decades of ages [N] (years) that occur, youngest first."""
-    start = (ages // 10 * 10).astype(int)
-    return {f"{first}-{first + 9}": start == first for first in sorted(start.unique())}
+    """Masks of the decades of ages [N] (years) that occur, youngest first; an estimate below 0 has its own."""
+    start = (ages // 10 * 10).clip(lower=-10).astype(int)
+    names = {first: f"{first}-{first + 9}" if first >= 0 else "below 0" for first in sorted(start.unique())}
+    return {name: start == first for first, name in names.items()}
 
 
 def bands(rows: pd.DataFrame) -> dict[str, pd.Series]:
@@ -143,17 +144,19 @@ def genders_and_groups(rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def confusion_at(rows: pd.DataFrame, limit: float = ADULT) -> pd.DataFrame:
-    """How faces below and from `limit` years were estimated: columns truth, faces, below, from, wrong, low, high.
+    """How faces below and from `limit` years were estimated: columns truth, faces, child, adult, wrong, low, high.
 
-    `below` and `from` count estimates (not rounded); wrong is the share on the wrong side with its 95 % interval, in %.
+    `child` and `adult` count estimates below and from the limit (not rounded); wrong is the share on the wrong side
+    with its 95 % interval, in %.
     """
     result = []
     for name, adult in ((f"below {limit:g}", False), (f"{limit:g} and older", True)):
         part = rows[(rows["truth"] >= limit) == adult]
         from_limit = int((part["age"] >= limit).sum())
-        wrong = len(part) - from_limit if adult else from_limit
+        below = len(part) - from_limit
+        wrong = below if adult else from_limit
         low, high = share_interval(wrong, len(part))
-        row = {"truth": name, "faces": len(part), "below": len(part) - from_limit, "from": from_limit}
+        row = {"truth": name, "faces": len(part), "child": below, "adult": from_limit}
         result.append(row | {"wrong": 100 * wrong / len(part) if len(part) else np.nan, "low": low, "high": high})
     return pd.DataFrame(result)
 

@@ -61,16 +61,19 @@ def stages(sources: Path) -> list[Stage]:
     ]  # fmt: skip
     first = [*BASE_DATA, "--epochs", "9", "--learning-rate", "1e-3"]
     second = [*BASE_DATA, "--epochs", "10", "--learning-rate", "5e-4", "--warm-up", "0.05"]
+    third = [*BASE_DATA, "--epochs", "3", "--learning-rate", "3e-4", "--warm-up", "0.05",
+             "--interval-fraction", "0.55", "--interval-weight", "1.0"]  # fmt: skip
     return [
         Stage("data", prepare),
         Stage("base-1", [training("base-1", base, first)]),
-        Stage("base-2", [training("base-2", base, [*second, "--init-weights", trained("base-1")])],
-              ("base-2", "AgeRegBaseline")),
+        Stage("base-2", [training("base-2", base, [*second, "--init-weights", trained("base-1")])]),
+        Stage("base-3", [training("base-3", base, [*third, "--init-weights", trained("base-2")])],
+              ("base-3", "AgeRegBaseline")),
         Stage("difference", [training("difference", diff, BASE_DATA)], ("difference", "DiffPipeline6")),
         Stage("intervals", [["scripts/calibrate_intervals.py", "--data", f"{PREPARED}/utkface"]]),
         Stage("predictions", predictions(sources)),
-        Stage("controls", controls()),
         Stage("metrics", [report(name) for name in ("AgeRegBaseline", "DiffPipeline6")]),
+        Stage("controls", controls()),
     ]  # fmt: skip
 
 
@@ -93,10 +96,10 @@ def controls() -> list[list[str]]:
     """Commands of the tables in DiffPipeline6/README.md."""
     folder = "weights/DiffPipeline6"
     return [
-        ["DiffPipeline6/DiffPipeline6__sweep.py", *BASE_DATA, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
-        ["DiffPipeline6/DiffPipeline6__controls.py", *BASE_DATA, "--split", "test", "--out", f"{folder}/controls.csv"],
-        ["DiffPipeline6/DiffPipeline6__infer.py", "--data", f"{PREPARED}/utkface", "--out", "out/differences"],
         ["scripts/evaluate_references.py", f"{PREPARED}/fgnet_dev", "--out", f"{folder}/references_fgnet_dev"],
+        ["DiffPipeline6/DiffPipeline6__infer.py", "--data", f"{PREPARED}/utkface", "--out", "out/differences"],
+        ["DiffPipeline6/DiffPipeline6__controls.py", *BASE_DATA, "--split", "test", "--out", f"{folder}/controls.csv"],
+        ["DiffPipeline6/DiffPipeline6__sweep.py", *BASE_DATA, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
     ]
 
 
