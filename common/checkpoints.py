@@ -57,6 +57,11 @@ def fingerprint(folder: str | Path) -> str:
     return hashlib.sha1((Path(folder) / MODEL_FILE).read_bytes()).hexdigest()
 
 
+def trained_on(folder: str | Path) -> list[str] | None:
+    """Names of the prepared folders that released base weights were trained on; None if they do not say."""
+    return json.loads((Path(folder) / CONFIG_FILE).read_text()).get("data")
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a training state so that a kill at any moment leaves either the old or the new file."""
     partial = path.with_suffix(".partial")

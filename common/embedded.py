@@ -4,7 +4,6 @@ Frozen-embedding stages of every difference pipeline train on these; banks are b
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from common.augment import Augmentation, augment
 from common.bar import BAR, central_view, estimate
-from common.checkpoints import CONFIG_FILE, REPOSITORY
+from common.checkpoints import REPOSITORY, trained_on
 from common.errors import DataError
 from common.manifest import age_bounds, load_prepared
 from common.pipeline import AgePredictBasicPipeline
@@ -171,14 +170,14 @@ def embed_bank(
     DataError if no reference has an exact age.
     """
     how = Views(str(embedding_cache(config.runs)))
-    trained_on = json.loads((weights / CONFIG_FILE).read_text()).get("data")
+    known = trained_on(weights)
     parts, origins = [], []
     for split in config.bank.split("+"):
         for number, folder in enumerate(folders):
             if not load_prepared(folder).manifest["age"].notna().any():
                 continue  # ages known to an interval only: nothing to refer to
             faces = embed_split(pipeline, folder, split, how, config.limit)
-            seen = split == "base" and (trained_on is None or Path(folder).resolve().name in trained_on)
+            seen = split == "base" and (known is None or Path(folder).resolve().name in known)
             parts.append((faces, seen))
             origins.append(replace(faces, owner=np.full(len(faces), number)).where(faces.exact))
     if not sum(map(len, origins)):

@@ -107,8 +107,8 @@ def read_faces(
 ) -> Iterator[tuple[int, str, list[FaceInput] | str]]:
     """Yield (row, id, faces or the reason why there are none) for every input, reading one picture at a time.
 
-    The manifest.csv of a prepared folder is read from its crops.npy; otherwise pictures are opened, faces found and aligned, of a
-    labelled picture only the largest one.
+    The manifest.csv of a prepared folder is read from its crops.npy; otherwise pictures are opened, faces found and
+    aligned, of a labelled picture only the largest one.
     """
     size = pipeline.model.config.crop_size
     packed = None
