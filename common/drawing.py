@@ -87,7 +87,7 @@ def draw_votes(crop: np.ndarray, votes: pd.DataFrame, marks: dict[str, float], p
     left.imshow(crop)
     left.set_axis_off()
     place = np.arange(len(votes))
-    size = 15 + 150 * votes["weight"] / max(votes["weight"].max(), 1e-9) if len(votes) else 15
+    size = 10 + 60 * votes["weight"] / max(votes["weight"].max(), 1e-9) if len(votes) else 10
     right.hlines(place, votes["age"], votes["vote"], color="lightgrey", linewidth=1)
     right.scatter(votes["age"], place, s=12, color="black", label="age of the reference")
     right.scatter(votes["vote"], place, s=size, color=BLUE, alpha=0.6, label="its vote (size: its weight)")

@@ -40,15 +40,15 @@ class VoteSettings:
     """
 
     offset: float = 4.0
-    slope: float = 3.0
-    bend: float = 3.0
-    bend_width: float = 8.0
+    slope: float = 6.0
+    bend: float = 1.5
+    bend_width: float = 12.0
     noise: float = 6.0
     doubt: float = 2.0
     limit: float = 10.0
     personal_width: float = 10.0
     personal_noise: float = 4.0
-    personal_weight: float = 1.5
+    personal_weight: float = 1.0
 
 
 class Shifts(NamedTuple):

@@ -175,7 +175,6 @@ def test_every_entry_file_runs_from_its_folder_and_from_the_root(entry, inside):
     assert done.returncode == 0 and "usage" in done.stdout, done.stderr
 
 
-@pytest.mark.xfail(reason="the first weights say 19.5; to be lifted by training for portraits", strict=True)
 def test_released_weights_see_a_grown_woman_in_the_demo_portrait():
     result = AgePredictBasicPipeline.from_weights(RELEASED, "cpu").predict([skimage.data.astronaut()])
     assert 25 < result.ages[0] < 50  # Eileen Collins was 42
@@ -185,4 +184,6 @@ def test_released_weights_on_the_portraits_of_the_team(shared_data, tmp_path):
     infer2(["--manifest", str(shared_data / "photos" / "photos.csv"), "--out", str(tmp_path / "p.csv")])
     table = read_predictions(tmp_path / "p.csv")
     assert len(table) == 24 and (table["status"] == "ok").all()
-    assert (table["age"] - table["true_age"]).abs().mean() < 9.0  # a base trained on UTKFace alone has 9.0
+    assert (
+        table["age"] - table["true_age"]
+    ).abs().mean() < 7.5  # 6.59 when released; a base trained on UTKFace alone has 9.0
