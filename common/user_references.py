@@ -31,7 +31,7 @@ class VoteSettings:
         slope: The same of its change over 20 years of age.
         bend: The same of local departures from that line.
         bend_width: Age range over which these vary.
-        noise: Standard deviation of single residuals of different people.
+        noise: Standard deviation of single residuals of different people of 30 (see `noise_at`).
         doubt: How many times what noise alone would give is taken off a shift's square (a number).
         limit: A residual further than this from the others counts as this far.
         personal_width: Difference of starting ages over which errors on one person repeat.
@@ -43,8 +43,8 @@ class VoteSettings:
     slope: float = 6.0
     bend: float = 1.5
     bend_width: float = 12.0
-    noise: float = 6.0
-    doubt: float = 2.0
+    noise: float = 5.5
+    doubt: float = 3.0
     limit: float = 10.0
     personal_width: float = 10.0
     personal_noise: float = 4.0
@@ -69,29 +69,38 @@ def domain_shift(start: np.ndarray, known: np.ndarray, residual: np.ndarray, set
     if not len(known):
         return np.zeros(len(start))
     years, place, count = np.unique(np.round(known), return_inverse=True, return_counts=True)  # [Y] whole years
-    noise = settings.noise**2 / count  # [Y]
+    noise = noise_at(years, settings) ** 2 / count  # [Y]
     solve = np.linalg.inv(_kernel(years, years, settings) + np.diag(noise))  # [Y, Y]
     smooth = _kernel(years, years, settings) @ solve  # [Y, Y] from mean residuals to fitted ones
     fit = np.full(len(years), _middle(residual))
-    for width in (1.5 * settings.limit, settings.limit):
-        clipped = fit[place] + np.clip(residual - fit[place], -width, width)  # [N]
+    for _ in range(2):
+        clipped = fit[place] + np.clip(residual - fit[place], -settings.limit, settings.limit)  # [N]
         mean = np.bincount(place, weights=clipped) / count  # [Y]
         fit = smooth @ mean
     by_chance = np.average((smooth**2 * noise).sum(axis=1), weights=count)
-    trust = trusted_part(np.average(fit**2, weights=count), by_chance, settings)
+    trust = trusted_part(np.average(fit**2, weights=count), by_chance, len(known), settings)
     return trust * (_kernel(start, years, settings) @ solve @ mean)
 
 
-def trusted_part(square: np.ndarray | float, by_chance: np.ndarray | float, settings: VoteSettings) -> np.ndarray:
+def noise_at(start: np.ndarray, settings: VoteSettings) -> np.ndarray:
+    """Standard deviation [N] (years) of single residuals at starting ages [N]: the old are judged less exactly."""
+    return settings.noise * (0.4 + np.clip(start, 0, 100) / 50)
+
+
+def trusted_part(
+    square: np.ndarray | float, by_chance: np.ndarray | float, count: int, settings: VoteSettings
+) -> np.ndarray:
     """Part of a shift to apply, 0 to 1, from its square and the square that noise alone would give on average.
 
-    The positive-part shrinkage of James & Stein, "Estimation with quadratic loss", 1961.
+    The positive-part shrinkage of James & Stein, "Estimation with quadratic loss", 1961; the fewer the `count`
+    references are, the less their noise is known, and the more is taken off.
     """
-    return np.clip(1 - settings.doubt * by_chance / np.maximum(square, 1e-12), 0, 1)
+    doubt = settings.doubt * (1 + 2 / count)
+    return np.clip(1 - doubt * by_chance / np.maximum(square, 1e-12), 0, 1)
 
 
 def _middle(residual: np.ndarray) -> float:
-    return float(np.median(residual)) * len(residual) / (len(residual) + 2)
+    return float(np.median(residual)) * len(residual) / (len(residual) + 5)
 
 
 def _kernel(first: np.ndarray, second: np.ndarray, settings: VoteSettings) -> np.ndarray:
@@ -114,7 +123,7 @@ def personal_shift(start: np.ndarray, known: np.ndarray, residual: np.ndarray, s
     total = weight.sum(axis=1) + settings.personal_weight
     shift = weight @ clipped / total
     by_chance = settings.personal_noise**2 * (weight**2).sum(axis=1) / total**2
-    return trusted_part(shift**2, by_chance, settings) * shift
+    return trusted_part(shift**2, by_chance, len(known), settings) * shift
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """What a user's own references are worth on a set with known persons: leave-person-out and leave-one-out.
 
     python scripts/evaluate_references.py data/prepared/fgnet_dev --out out/references
+    python scripts/evaluate_references.py data/prepared/utkface --split val --limit 300 --simulate blur
     python scripts/evaluate_references.py --table out/references/predictions.csv
 
 Every face is estimated as if it were new. Rows of the table: the base; full (training bank); control (c), offset, line
 and isotonic re-calibration of the base fitted on all *other* people; the domain bank (all other people); the personal
 bank (the person's other photos, those of the face's own age left out: two photos of one sitting are no test); both.
-The curve shows domain and personal banks of 0, 1, 2, 5 … references drawn at random. Writes predictions.csv, curve.csv,
+--simulate makes a domain of its own of a set: all its pictures grey, blurred, of a warm cast, or dark. The curve shows
+domain and personal banks of 0, 1, 2, 5 … references drawn at random. Writes predictions.csv, curve.csv,
 curve.png.
 """
 
@@ -14,18 +16,28 @@ import argparse
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
 from common.controls import control_table, recalibrations
 from common.correction import Corrector
 from common.drawing import BLUE, ORANGE, new_figure, save_figure
+from common.embedded import embed
 from common.errors import DataError, UserError
+from common.manifest import SPLITS, load_prepared
+from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import ReferenceBank
 from common.user_references import UserReferences, domain_shift, personal_shift, start_of
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.build_reference_bank import bank_of_prepared
 
+SIMULATIONS = {
+    "grey": lambda crop: cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB),
+    "blur": lambda crop: cv2.GaussianBlur(crop, (0, 0), 2.0),
+    "cast": lambda crop: np.clip(crop * np.array([1.2, 1.0, 0.7]), 0, 255).astype(np.uint8),
+    "dark": lambda crop: (255 * (crop / 255) ** 1.8).astype(np.uint8),
+}
 COUNTS = (0, 1, 2, 5, 10, 20, 50, 100, 200)
 DRAWS = 5
 
@@ -35,11 +47,33 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("folder", nargs="?", type=Path, help="prepared folder (see scripts/prepare_data.py)")
+    add("--split", choices=SPLITS, help="only this split (all)")
+    add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")
+    add("--simulate", choices=sorted(SIMULATIONS), help="change all pictures first")
     add("--weights", type=Path, default=RELEASED, metavar="DIR", help="DiffPipeline6 weights (the released ones)")
     add("--device", default="auto", help="auto, cpu or cuda")
     add("--out", type=Path, default=Path("out/references"), metavar="DIR", help="folder to write (out/references)")
     add("--table", type=Path, metavar="CSV", help="only print the table of stored predictions")
     return parser.parse_args(argv)
+
+
+def read_bank(arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline) -> ReferenceBank:
+    """The exactly labelled faces of the folder (or of one split, or so many, or changed ones) as a bank."""
+    if not (arguments.split or arguments.limit or arguments.simulate):
+        return bank_of_prepared(arguments.folder, pipeline)
+    prepared = load_prepared(arguments.folder)
+    manifest = prepared.manifest[prepared.manifest["age"].notna()]
+    manifest = manifest[manifest["split"] == arguments.split] if arguments.split else manifest
+    if arguments.limit:
+        manifest = manifest.sample(min(arguments.limit, len(manifest)), random_state=0).sort_index()
+    if manifest.empty:
+        raise DataError(f"{arguments.folder} has no face of exact age in split '{arguments.split}'.")
+    change = SIMULATIONS.get(arguments.simulate, lambda crop: crop)
+    crops = np.stack([change(prepared.crops[row]) for row in manifest.index])
+    embeddings, estimates = embed(pipeline.model, crops, 0, 0.0, 0)
+    ids, persons = (manifest[name].to_numpy(str) for name in ("id", "person"))
+    ages, seen = manifest["age"].to_numpy(np.float32), np.zeros(len(manifest), bool)
+    return ReferenceBank(embeddings[0], ages, estimates[0], seen, persons, ids, pipeline.fingerprint)
 
 
 def without_person(bank: ReferenceBank, row: int) -> np.ndarray:
@@ -127,13 +161,14 @@ def draw_curve(table: pd.DataFrame, title: str, path: Path) -> None:
 
 def run(arguments: argparse.Namespace, corrector: Corrector) -> None:
     """Evaluate a prepared folder and write everything; raises DataError if it names no persons."""
-    bank = bank_of_prepared(arguments.folder, corrector.pipeline)
+    bank = read_bank(arguments, corrector.pipeline)
     user = start_of(corrector, bank)
     arguments.out.mkdir(parents=True, exist_ok=True)
     evaluate(user).to_csv(arguments.out / "predictions.csv", index=False, float_format="%.3f")
     gains = curve(user)
     gains.to_csv(arguments.out / "curve.csv", index=False, float_format="%.3f")
-    draw_curve(gains, f"{arguments.folder.name}: {len(bank)} faces", arguments.out / "curve.png")
+    title = f"{arguments.folder.name} {arguments.simulate or ''}: {len(bank)} faces"
+    draw_curve(gains, title, arguments.out / "curve.png")
     print(gains.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     print(f"written: {arguments.out}")
 

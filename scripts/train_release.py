@@ -96,11 +96,18 @@ def predictions(sources: Path) -> list[list[str]]:
 def controls() -> list[list[str]]:
     """Commands of the tables in DiffPipeline6/README.md."""
     folder = "weights/DiffPipeline6"
+    data = [*BASE_DATA, "--runs", str((WORK / "difference").relative_to(REPOSITORY))]  # where the embeddings are kept
+    simulated = [
+        ["scripts/evaluate_references.py", f"{PREPARED}/utkface", "--split", "val", "--limit", "250",
+         "--simulate", kind, "--out", f"{folder}/references_{kind}"]
+        for kind in ("grey", "blur", "cast", "dark")
+    ]  # fmt: skip
     return [
         ["scripts/evaluate_references.py", f"{PREPARED}/fgnet_dev", "--out", f"{folder}/references_fgnet_dev"],
+        *simulated,
         ["DiffPipeline6/DiffPipeline6__infer.py", "--data", f"{PREPARED}/utkface", "--out", "out/differences"],
-        ["DiffPipeline6/DiffPipeline6__controls.py", *BASE_DATA, "--split", "test", "--out", f"{folder}/controls.csv"],
-        ["DiffPipeline6/DiffPipeline6__sweep.py", *BASE_DATA, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
+        ["DiffPipeline6/DiffPipeline6__controls.py", *data, "--split", "test", "--out", f"{folder}/controls.csv"],
+        ["DiffPipeline6/DiffPipeline6__sweep.py", *data, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
     ]
 
 

@@ -22,13 +22,15 @@ def test_without_references_nothing_changes():
 
 
 def test_one_reference_counts_as_the_closed_form_says():
-    known, residual = np.array([40.0]), np.array([9.0])
+    known, residual = np.array([40.0]), np.array([25.0])
     settings = VoteSettings(limit=100)
-    part = (settings.offset**2 + settings.bend**2) / (settings.offset**2 + settings.bend**2 + settings.noise**2)
-    trust = 1 - 2 * settings.noise**2 / 81
-    assert domain_shift(known, known, residual, settings)[0] == pytest.approx(trust * part * 9)
-    trust = 1 - 2 * settings.personal_noise**2 / 81
-    expected = trust * 9 / (1 + settings.personal_weight)
+    noise = settings.noise * (0.4 + 40 / 50)
+    part = (settings.offset**2 + settings.bend**2) / (settings.offset**2 + settings.bend**2 + noise**2)
+    trust = 1 - 3 * settings.doubt * noise**2 / 25**2  # with one reference three times the doubt
+    assert trust > 0
+    assert domain_shift(known, known, residual, settings)[0] == pytest.approx(trust * part * 25)
+    trust = 1 - 3 * settings.doubt * settings.personal_noise**2 / 25**2
+    expected = trust * 25 / (1 + settings.personal_weight)
     assert personal_shift(known, known, residual, settings)[0] == pytest.approx(expected)
 
 
@@ -43,8 +45,8 @@ def test_more_references_are_believed_more_and_many_fully():
     for count in COUNTS:
         shifts = [domain_shift(start, *domain(count, 6.0, seed), SETTINGS).mean() for seed in range(40)]
         gains.append(np.mean(shifts))
-    assert gains[0] == 0 and all(np.diff(gains) > 0)
-    assert gains[1] < 4 and gains[-1] == pytest.approx(6.0, abs=0.4)
+    assert gains[0] == 0 and all(np.diff(gains) >= 0) and gains[3] > 0.1
+    assert gains[1] < 0.5 and gains[-1] == pytest.approx(6.0, abs=0.4)
 
 
 @pytest.mark.parametrize("offset", [0.0, 3.0, -6.0])
