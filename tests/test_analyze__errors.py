@@ -39,7 +39,7 @@ def files(tmp_path_factory):
         ("", "Give a predictions CSV, or --manifest"),
         ("absent.csv", "absent.csv cannot be read as a predictions table"),
         ("tool.csv", "is no predictions table: it has no column status"),
-        ("narrow.csv", "is no predictions table: it has no column person"),
+        ("narrow.csv", "is no predictions table: it has no column id"),
         ("words.csv", "words.csv, line 3: age 'young' is no number."),
         ("unlabelled.csv", "No estimated face has a known age"),
         ("empty.csv", "cannot be read as a predictions table"),
