@@ -100,11 +100,10 @@ def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, re
     )
     total = config.epochs * order.steps
     schedule = OneCycleLR(optimizer, config.learning_rate, total_steps=total, pct_start=config.warm_up)
-    strengths = {key: value * config.augmentation for key, value in asdict(Augmentation()).items()}
     writer = SummaryWriter(str(folder))
     run = Run(
         config, folder, accelerator, model, optimizer, schedule, order, faces, validation,
-        Augmentation(**strengths), writer, [Path(name).name for name in folders], Progress(),
+        Augmentation().scaled(config.augmentation), writer, [Path(name).name for name in folders], Progress(),
     )  # fmt: skip
     if resume:
         _restore(run, load_checkpoint(folder / LATEST))

@@ -77,7 +77,6 @@ def estimates(
     config: DiffPipeline6Config, folders: list[str], split: str, seeds: int
 ) -> Iterator[tuple[str, int, EmbeddedFaces, np.ndarray]]:
     """Yield (variant, seed, faces, ages [N] years) of every variant, the cheap ones once."""
-    run = None
     for seed in range(seeds):
         for name, settings in variants(replace(config, seed=seed)).items():
             run = trained(settings, folders)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from common.augment import Augmentation, augment
 from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
-from common.difference_heads import PooledDifferenceHead, Query, References
+from common.difference_heads import PooledDifferenceHead, Query, References, on_device
 from common.difference_weights import OWN_BASE, save_difference
 from common.embedded import EmbeddedFaces, embed, embed_bank, embed_data, embedded_table, epoch_numbers
 from common.manifest import load_prepared
@@ -148,7 +148,7 @@ def live_batch(run: Run, numbers: np.ndarray, random: np.random.Generator) -> Ba
         ]
     )  # [B + B·R, S, S, 3]
     generator = torch.Generator(run.pipeline.device).manual_seed(int(random.integers(2**62)))
-    options = Augmentation(**{key: value * config.view_strength for key, value in asdict(Augmentation()).items()})
+    options = Augmentation().scaled(config.view_strength)
     output = model(augment(torch.from_numpy(crops).to(run.pipeline.device), model.config, options, generator))
     count, shape = len(numbers), rows.shape
     taken = data.bank.take(found)
@@ -207,11 +207,6 @@ def predict(run: Run, faces: EmbeddedFaces) -> np.ndarray:
         batch = make_batch(faces, numbers, np.zeros_like(numbers), part, run.data.bank)
         ages.append(run.head(*(on_device(part, run.pipeline.device) for part in batch[:2])).age.cpu())
     return torch.cat(ages).numpy()
-
-
-def on_device(part: Query | References, device: str) -> Query | References:
-    """The same tensors on another device."""
-    return type(part)(*(tensor.to(device) for tensor in part))
 
 
 def finish_epoch(run: Run, row: dict[str, float]) -> None:

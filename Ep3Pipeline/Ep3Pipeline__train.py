@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from common.checkpoints import git_commit, load_checkpoint, save_checkpoint, settings_of
 from common.correction import Corrector, Faces
-from common.difference_heads import Query, References
+from common.difference_heads import on_device
 from common.difference_weights import save_difference
 from common.embedded import EmbeddedFaces, embed_bank, embed_data, embedded_table, epoch_numbers
 from common.errors import DataError
@@ -133,11 +133,6 @@ def predict(run: Run, data: EmbeddedFaces) -> np.ndarray:
     corrector = Corrector(run.pipeline, run.head, run.data.bank, config.references, config.reference_window)
     faces = Faces(data.embeddings[0].astype(np.float32), data.estimates[0], data.id, data.person)
     return corrector.correct(faces, votes=False).age
-
-
-def on_device(part: Query | References, device: str) -> Query | References:
-    """The same tensors on another device."""
-    return type(part)(*(tensor.to(device) for tensor in part))
 
 
 def finish_epoch(run: Run, row: dict[str, float]) -> None:

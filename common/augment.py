@@ -1,7 +1,7 @@
 """Augmentation of a whole batch of crops on its device, drawn from one generator so that it can be repeated."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -31,6 +31,10 @@ class Augmentation:
     erase_probability: float = 0.25  # hands, hats, microphones
     background_probability: float = 0.30  # studio walls; a face does not age with what is behind it
     jpeg_probability: float = 0.30  # pictures saved again and again
+
+    def scaled(self, factor: float) -> "Augmentation":
+        """The same with every strength and probability times `factor`."""
+        return Augmentation(**{key: value * factor for key, value in asdict(self).items()})
 
 
 def augment(crops: Tensor, model: BARConfig, options: Augmentation, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from common.difference_heads import DifferenceOutput, Query, References
+from common.difference_heads import DifferenceOutput, Query, References, on_device
 from common.errors import DataError
 from common.inference import BaseEstimates
 from common.pipeline import AgePredictBasicPipeline
@@ -73,8 +73,8 @@ class Corrector:
     def _correct(self, faces: Faces, at_age: np.ndarray | None, votes: bool) -> Correction:
         found = self.find(faces, at_age)
         device = self.pipeline.device
-        query = Query(*(torch.from_numpy(array).float().to(device) for array in faces[:2]))
-        references = References(*(tensor.to(device) for tensor in self.bank.take(found)))
+        query = on_device(Query(*(torch.from_numpy(array).float() for array in faces[:2])), device)
+        references = on_device(self.bank.take(found), device)
         output = self.head(query, references)
         vote = single_votes(self.head, query, references) if votes else torch.full(found.mask.shape, torch.nan)
         return Correction(

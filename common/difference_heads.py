@@ -180,3 +180,8 @@ def blank(references: References) -> References:
         references.seen & mask,
         mask,
     )
+
+
+def on_device(part: Query | References, device: torch.device | str) -> Query | References:
+    """The same tensors on another device."""
+    return type(part)(*(tensor.to(device) for tensor in part))

@@ -5,7 +5,7 @@ Frozen-embedding stages of every difference pipeline train on these; banks are b
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def embed(model: BAR, crops: np.ndarray, views: int, strength: float, seed: int)
     View 0 is undisturbed, the others are augmented with `strength` times the default; the seed decides how.
     """
     device = next(model.parameters()).device
-    options = Augmentation(**{key: value * strength for key, value in asdict(Augmentation()).items()})
+    options = Augmentation().scaled(strength)
     embeddings = np.empty((1 + views, len(crops), model.config.embedding_size), np.float16)
     estimates = np.empty((1 + views, len(crops)), np.float32)
     for start in tqdm(range(0, len(crops), EMBED_BATCH), unit="batch", desc="embedding", disable=len(crops) < 500):
@@ -133,13 +133,17 @@ def embed_split(
     return faces
 
 
-def join(parts: Sequence[EmbeddedFaces]) -> EmbeddedFaces:
-    """The faces of several prepared sets as one; raises DataError if no labelled face is left."""
-    parts = [replace(part, owner=np.full(len(part), number)) for number, part in enumerate(parts)]
+def concatenate(parts: Sequence[EmbeddedFaces]) -> EmbeddedFaces:
+    """The faces of all parts in one, each keeping its owner."""
     axes = {field.name: 1 if field.name in ("embeddings", "estimates") else 0 for field in fields(EmbeddedFaces)}
-    faces = EmbeddedFaces(
+    return EmbeddedFaces(
         **{name: np.concatenate([getattr(part, name) for part in parts], axis=axis) for name, axis in axes.items()}
     )
+
+
+def join(parts: Sequence[EmbeddedFaces]) -> EmbeddedFaces:
+    """The faces of several prepared sets as one, owned by their set; raises DataError if no labelled face is left."""
+    faces = concatenate([replace(part, owner=np.full(len(part), number)) for number, part in enumerate(parts)])
     if not len(faces):
         raise DataError("There is no labelled face to ask about; check --data and its splits.")
     return faces
@@ -182,8 +186,7 @@ def embed_bank(
             origins.append(replace(faces, owner=np.full(len(faces), number)).where(faces.exact))
     if not sum(map(len, origins)):
         raise DataError("No reference has an exact age; give --data with at least one set of exact ages.")
-    owners = np.concatenate([origin.owner for origin in origins])
-    return bank_of(parts, pipeline.fingerprint), replace(join(origins), owner=owners)
+    return bank_of(parts, pipeline.fingerprint), concatenate(origins)
 
 
 def epoch_numbers(count: int, config: Any, epoch: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -25,6 +25,13 @@ def point_metrics(age: np.ndarray, true_age: np.ndarray) -> dict[str, float]:
     return {key: value if key == "n" else round(float(value), 3) for key, value in result.items()}
 
 
+def clusters(person: np.ndarray) -> np.ndarray:
+    """Number [N] int of the person each face shows; `person` [N] str, '' unknown: a number for each such face."""
+    alone = np.char.add("face ", np.arange(len(person)).astype(str))
+    names = np.where(person == "", alone, np.char.add("person ", person.astype(str)))
+    return np.unique(names, return_inverse=True)[1]
+
+
 def paired_bootstrap(
     base_error: np.ndarray, corrected_error: np.ndarray, person: np.ndarray | None = None, resamples: int = 10_000
 ) -> dict[str, float]:
@@ -37,9 +44,7 @@ def paired_bootstrap(
     resamples : bootstrap samples, drawn with a fixed seed
     """
     gain = np.abs(np.asarray(base_error, float)) - np.abs(np.asarray(corrected_error, float))  # [N]
-    names = np.full(len(gain), "") if person is None else np.asarray(person, str)
-    alone = np.char.add("face ", np.arange(len(gain)).astype(str))
-    cluster = np.unique(np.where(names == "", alone, names), return_inverse=True)[1]
+    cluster = clusters(np.full(len(gain), "") if person is None else np.asarray(person, str))
     sums, counts = np.bincount(cluster, weights=gain), np.bincount(cluster)  # [C], [C]
     random = np.random.default_rng(0)
     means = np.empty(resamples)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.correction import Corrector
-from common.difference_heads import DifferenceOutput, Query, References
+from common.difference_heads import DifferenceOutput, Query, References, on_device
 from common.drawing import draw_confusion
 from common.embedded import EmbeddedFaces, Views, bank_of, embed_split, embedding_cache, join
 from common.errors import DataError, UserError
@@ -71,10 +71,10 @@ def pair_table(
     for start in range(0, len(query), PAIR_BATCH):
         part = slice(start, start + PAIR_BATCH)
         taken = bank.take(Found(reference[part, None], np.ones((len(reference[part]), 1), bool)))
-        references = References(*(tensor.to(device) for tensor in taken))
-        embedding = torch.from_numpy(faces.embeddings[0][query[part]]).float().to(device)  # [P, E]
-        estimate = torch.from_numpy(faces.estimates[0][query[part]]).to(device)  # [P]
-        said = read_out(corrector.head(Query(embedding, estimate), references), references)
+        references = on_device(taken, device)
+        embedding = torch.from_numpy(faces.embeddings[0][query[part]]).float()  # [P, E]
+        estimate = torch.from_numpy(faces.estimates[0][query[part]])  # [P]
+        said = read_out(corrector.head(on_device(Query(embedding, estimate), device), references), references)
         for values, tensor in zip((soft, hard), said, strict=True):
             values.append(tensor.cpu().numpy())
     return pd.DataFrame(

@@ -150,7 +150,7 @@ class UserReferences:
             usable = self.bank.id != own
             others = usable & ((self.bank.person != person) | (self.bank.person == ""))
             hers = usable & (self.bank.person == known) & (known != "")
-            domain[rows], personal[rows] = self._votes(start[rows], others, hers)
+            domain[rows], personal[rows] = self.votes(start[rows], others, hers)
             references[rows] = others.sum() + hers.sum()
         return Shifts(domain, personal, references)
 
@@ -165,8 +165,8 @@ class UserReferences:
         both = self.shifts(faces, self.start, asked=bank.person)
         return domain, self.start + both.domain + both.personal
 
-    def _votes(self, start: np.ndarray, others: np.ndarray, hers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Domain and personal shift of starting ages, voted for by these rows of the bank (masks [N])."""
+    def votes(self, start: np.ndarray, others: np.ndarray, hers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Domain and personal shift of starting ages, voted for by these rows of the bank."""
         residual = self.bank.ages - self.start  # [N]
         known = np.concatenate([start, self.start[hers]])
         shifted = known + domain_shift(known, self.start[others], residual[others], self.settings)

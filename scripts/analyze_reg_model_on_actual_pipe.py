@@ -2,8 +2,9 @@
 
     python scripts/analyze_reg_model_on_actual_pipe.py --manifest data/prepared/utkface/manifest.csv --split test
 
-A manifest with a crops.npy beside it is read from there; of any other manifest the photos are opened, faces found and
-aligned. On the same crops it finds what analyze_reg_model.py finds, to float tolerance (tests/test_analyze.py).
+The manifest.csv of a prepared folder is read from its crops.npy; of any other manifest the photos are opened, faces
+found and aligned. On the same crops it finds what analyze_reg_model.py finds, to float tolerance
+(tests/test_analyze.py).
 Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing could be done.
 """
 

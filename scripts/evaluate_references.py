@@ -14,6 +14,7 @@ curve.png.
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ from common.errors import DataError, UserError
 from common.manifest import SPLITS, load_prepared
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import ReferenceBank
-from common.user_references import UserReferences, domain_shift, personal_shift, start_of
+from common.user_references import UserReferences, start_of
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.build_reference_bank import bank_of_prepared
 
@@ -88,31 +89,24 @@ def own_photos(bank: ReferenceBank, row: int) -> np.ndarray:
     return same & (np.floor(bank.ages) != np.floor(bank.ages[row]))
 
 
-def shifted(
-    user: UserReferences, row: int, others: np.ndarray, own: np.ndarray, base: np.ndarray | None = None
-) -> tuple[float, float]:
-    """Age (years) of the face of this row with a domain bank of rows `others`, and with its own photos `own` too.
-
-    `base` [N] are other starting ages than the user's.
-    """
-    bank, start, settings = user.bank, user.start if base is None else base, user.settings
-    residual = bank.ages - start
-    known = np.append(own, row)
-    domain = start[known] + domain_shift(start[known], start[others], residual[others], settings)
-    personal = personal_shift(domain[-1:], domain[:-1], bank.ages[own] - domain[:-1], settings)
-    return float(domain[-1]), float(domain[-1] + personal[0])
+def shifted(user: UserReferences, row: int, others: np.ndarray, own: np.ndarray) -> tuple[float, float]:
+    """Age (years) of the face of this row with a domain bank of rows `others`, and with its own photos `own` too."""
+    start = user.start[row : row + 1]
+    domain, personal = user.votes(start, others, own)
+    return float((start + domain)[0]), float((start + domain + personal)[0])
 
 
 def evaluate(user: UserReferences) -> pd.DataFrame:
     """Predictions of every variant for every face: columns id, person, true_age, variant, seed, age."""
     bank, rows, nobody = user.bank, [], np.array([], int)
+    alone = replace(user, start=bank.estimates.astype(float))  # the base without the head
     for row in range(len(bank)):
         others, own = np.flatnonzero(without_person(bank, row)), np.flatnonzero(own_photos(bank, row))
         estimate = bank.estimates[row : row + 1].astype(float)
         ages = {"base": float(estimate[0]), "full": float(user.start[row])}
         for name, calibration in recalibrations(bank.estimates[others].astype(float), bank.ages[others]).items():
             ages[f"(c) {name}"] = float(calibration(estimate)[0])
-        ages["base + domain bank"] = shifted(user, row, others, nobody, bank.estimates.astype(float))[0]
+        ages["base + domain bank"] = shifted(alone, row, others, nobody)[0]
         ages["domain bank"], ages["domain + personal bank"] = shifted(user, row, others, own)
         ages["personal bank"] = shifted(user, row, nobody, own)[1]
         rows += [(bank.id[row], bank.person[row], bank.ages[row], name, 0, age) for name, age in ages.items()]

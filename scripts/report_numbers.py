@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import binomtest, t
 
 from common.errors import DataError
-from common.metrics import AGE_BANDS
+from common.metrics import AGE_BANDS, clusters
 from common.predictions import OK, read_predictions
 
 NUMBERS = ["age", "true_age_min", "true_age_max", "interval_low", "interval_high"]
@@ -21,10 +21,7 @@ ADULT = 18  # years
 
 def load_predictions(path: str | Path) -> pd.DataFrame:
     """Read a predictions table and check its numbers; raises DataError for a file that cannot be analysed."""
-    try:
-        table = read_predictions(path)
-    except KeyError as error:
-        raise DataError(f"{path} is no predictions table: it has no column {error.args[0]}.") from None
+    table = read_predictions(path)
     if "id" not in table.columns:
         raise DataError(f"{path} is no predictions table: it has no column id.")
     return checked(table, str(path))
@@ -72,11 +69,8 @@ def mean_interval(values: np.ndarray, person: np.ndarray) -> tuple[float, float]
     >>> print(f"{low:.3f} {high:.3f}")
     -0.484 4.484
     """
-    alone = np.char.add("face ", np.arange(len(values)).astype(str))
-    names = np.where(person == "", alone, np.char.add("person ", person.astype(str)))
-    cluster = np.unique(names, return_inverse=True)[1]
     mean = values.mean()
-    sums = np.bincount(cluster, weights=values - mean)  # [C]
+    sums = np.bincount(clusters(person), weights=values - mean)  # [C]
     count = len(sums)
     if count < 2:
         return np.nan, np.nan

@@ -15,8 +15,8 @@ from common.embedded import EmbeddedFaces, bank_of, picture_names
 from common.manifest import load_prepared
 from common.metrics import paired_bootstrap
 from common.pipeline import AgePredictBasicPipeline
-from common.predictions import read_predictions
 from common.reference_bank import Found
+from DiffPipeline6 import DiffPipeline6__train as train_module
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config, parse_arguments
 from DiffPipeline6.DiffPipeline6__controls import main as controls
 from DiffPipeline6.DiffPipeline6__dataset import find_references, hide_some, permute_references
@@ -25,6 +25,7 @@ from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from DiffPipeline6.DiffPipeline6__main import main as train
 from DiffPipeline6.DiffPipeline6__model import compute_loss, load_model
 from DiffPipeline6.DiffPipeline6__train import Data, finish_epoch, make_run, predict, train_epoch
+from tests.difference_checks import WRONG_WORDS, check_drawings, check_modes, check_one_line, check_pairs, check_resume
 
 
 @pytest.fixture(scope="module")
@@ -167,19 +168,8 @@ def test_a_task_takes_only_its_differences(task, taken):
 
 
 def test_full_bypass_and_oracle_on_a_manifest(weights, synthetic_set, tmp_path, capsys):
-    tables, printed = {}, {}
-    manifest = ["--manifest", str(synthetic_set / "manifest.csv"), "--split", "test", "--weights", str(weights)]
-    for mode in ("full", "bypass", "oracle"):
-        out = tmp_path / f"{mode}.csv"
-        assert infer2([*manifest, "--mode", mode, "--out", str(out), "--device", "cpu"]) == 0
-        tables[mode], printed[mode] = read_predictions(out), capsys.readouterr().out
-    full, bypass = tables["full"], tables["bypass"]
-    assert np.array_equal(full["base_age"], bypass["age"]) and (full["age"] != bypass["age"]).any()
-    assert (full["n_references"] > 0).all() and (bypass["n_references"] == 0).all()
-    assert "upper bound" in printed["oracle"] and "upper bound" not in printed["full"]
-    truth = full["true_age"].to_numpy()
-    gain = paired_bootstrap(full["base_age"] - truth, full["age"] - truth)
-    assert float(printed["full"].split("gain ")[1].split()[0]) == pytest.approx(gain["gain"], abs=0.006)
+    tables = check_modes(infer2, weights, synthetic_set, tmp_path, capsys)
+    assert (tables["full"]["n_references"] > 0).all()
 
 
 def test_the_same_ages_twice_and_in_other_batches(weights, synthetic_set):
@@ -205,27 +195,12 @@ def test_a_picture_of_the_bank_is_not_its_own_reference(weights, synthetic_set):
 
 
 def test_photos_explained(weights, tmp_path, capsys):
-    assert infer2(["--weights", str(weights), "--explain", str(tmp_path), "--device", "cpu"]) == 0
-    drawn = sorted(path.name for path in tmp_path.iterdir())
-    assert drawn == ["0000_astronaut.png", "0000_astronaut_references.png"]
-    assert "base" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("picture"))
+    check_drawings(infer2, weights, tmp_path, capsys)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        (["--references", "bank.npz"], "cannot be read as a reference bank"),
-        (["--person", "anna"], "--references"),
-        (["--references", "bank.npz", "--mode", "bypass"], "bypass"),
-        (["--mode", "oracle"], "--manifest"),
-        (["--mode", "bypass", "--explain", "drawn"], "bypass"),
-        (["--weights", "nowhere"], "no DiffPipeline6 weights"),
-    ],
-)
+@pytest.mark.parametrize(("wrong", "said"), [*WRONG_WORDS, (["--weights", "nowhere"], "no DiffPipeline6 weights")])
 def test_what_cannot_be_done_is_said_in_one_line(weights, wrong, said, capsys):
-    assert infer2(["--weights", str(weights), *wrong]) == 2
-    message = capsys.readouterr().err
-    assert said in message and message.count("\n") == 1
+    check_one_line(infer2, weights, wrong, said, capsys)
 
 
 def test_weights_of_another_base_are_refused(weights, tmp_path, capsys):
@@ -238,43 +213,11 @@ def test_weights_of_another_base_are_refused(weights, tmp_path, capsys):
 
 
 def test_the_difference_alone(weights, synthetic_set, tmp_path, capsys):
-    words = ["--weights", str(weights), "--data", str(synthetic_set), "--out", str(tmp_path), "--device", "cpu"]
-    assert infer(words) == 0
-    pairs = pd.read_csv(tmp_path / "pairs.csv")
-    assert (pairs["query"] != pairs["reference"]).all() and pairs["set"].nunique() == 3
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| references at")]
-    part = pairs[pairs["set"].str.startswith("references at")]
-    inside = part[part["true_difference"].abs() <= 15]
-    error = (inside["soft_difference"] - inside["true_difference"]).abs().mean()
-    cells = [cell.strip() for cell in rows[0].split("|")[2:-1]]
-    assert cells[:2] == [str(len(inside)), str(len(part) - len(inside))]
-    assert float(cells[2]) == pytest.approx(error, abs=0.006)
-    assert len(list(tmp_path.glob("confusion_*.png"))) == 3
+    check_pairs(infer, weights, synthetic_set, tmp_path, capsys)
 
 
 def test_training_goes_on_where_it_stopped(words, tmp_path):
-    runs = words.index("--runs") + 1
-    whole, cut = ([*words[:runs], str(tmp_path / name), *words[runs + 1 :], "--epochs", "3"] for name in ("w", "c"))
-    assert train(whole) == 0
-    (unbroken,) = (tmp_path / "w" / "DiffPipeline6").iterdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("DiffPipeline6.DiffPipeline6__train.finish_epoch", stop_after(2))
-        assert train(cut) == 130
-    (broken,) = (tmp_path / "c" / "DiffPipeline6").iterdir()
-    assert train(["--resume", str(broken)]) == 0
-    first, second = (pd.read_csv(folder / "history.csv") for folder in (unbroken, broken))
-    assert np.array_equal(first.drop(columns="seconds"), second.drop(columns="seconds"))
-
-
-def stop_after(epochs: int):
-    from DiffPipeline6.DiffPipeline6__train import finish_epoch as original
-
-    def finish(run, row):
-        original(run, row)
-        if run.progress.epoch == epochs:
-            raise KeyboardInterrupt
-
-    return finish
+    check_resume(train, train_module, words, tmp_path)
 
 
 @pytest.mark.slow
