@@ -20,6 +20,7 @@ from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
 from common.augment import Augmentation, augment
 from common.bar import BAR, DECODES, central_view, estimate
 from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
+from common.depthwise import Float32DepthwiseBackward
 from common.errors import DataError
 from common.metrics import summarise
 from common.predictions import prediction_table, write_predictions
@@ -139,7 +140,7 @@ def train_step(run: Run, batch: Batch, number: int) -> tuple[float, float]:
         images = augment(crops, run.config, run.options, generator)
     else:
         images = central_view(crops, run.config)
-    with run.accelerator.autocast():
+    with run.accelerator.autocast(), Float32DepthwiseBackward():
         output = run.model(images)
     loss = compute_loss(output, low, high, run.config)
     run.optimizer.zero_grad()

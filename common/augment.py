@@ -18,6 +18,8 @@ class Augmentation:
 
     rotation: float = 8.0  # degrees; faces are aligned, detectors are not exact
     scale: float = 0.09  # of the logarithm; detectors disagree about face size
+    aspect: float = 0.06  # of the logarithm of height over width; a long face is no older face
+    lens: float = 0.04  # of the radial distortion at the corners; a near camera widens the middle of a face
     shift: float = 0.04  # of the crop's side
     exposure: float = 0.25  # of the logarithm of gamma
     contrast: float = 0.20  # of the logarithm
@@ -62,16 +64,20 @@ def _chosen(images: Tensor, probability: float, generator: torch.Generator) -> T
 
 
 def move(images: Tensor, model: BARConfig, options: Augmentation, generator: torch.Generator) -> Tensor:
-    """Mirror, rotate, scale and shift images [B, 3, S, S] into [B, 3, I, I], edges repeated."""
-    draws = _normal(images, 5, generator)  # [B, 5]
+    """Mirror, rotate, scale, stretch, distort and shift images [B, 3, S, S] into [B, 3, I, I], edges repeated."""
+    draws = _normal(images, 7, generator)  # [B, 7]
     angle = draws[:, 0] * math.radians(options.rotation)
     size = model.crop_fraction * torch.exp(draws[:, 1] * options.scale)
-    mirrored = torch.where(draws[:, 4] < 0, -size, size)
+    stretch = torch.exp(draws[:, 5] * options.aspect / 2)
+    width = torch.where(draws[:, 4] < 0, -size, size) / stretch
+    height = size * stretch
     theta = torch.zeros(len(images), 2, 3, device=images.device)
-    theta[:, 0, 0], theta[:, 0, 1] = mirrored * angle.cos(), -size * angle.sin()
-    theta[:, 1, 0], theta[:, 1, 1] = mirrored * angle.sin(), size * angle.cos()
+    theta[:, 0, 0], theta[:, 0, 1] = width * angle.cos(), -height * angle.sin()
+    theta[:, 1, 0], theta[:, 1, 1] = width * angle.sin(), height * angle.cos()
     theta[:, :, 2] = draws[:, 2:4] * 2 * options.shift
     grid = F.affine_grid(theta, [len(images), 3, model.input_size, model.input_size], align_corners=False)
+    radius = grid.square().sum(3, keepdim=True) / 2  # [B, I, I, 1] 1 at the corners
+    grid = grid * (1 + options.lens * draws[:, 6].view(-1, 1, 1, 1) * (radius - 0.5))
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 

@@ -73,6 +73,16 @@ def test_rotation_turns_by_its_degrees():
     assert (x > 0).float().mean().item() == pytest.approx(0.5, abs=0.08)  # half are mirrored
 
 
+def test_stretching_changes_the_aspect_by_its_standard_deviation():
+    images = torch.zeros(400, 3, 64, 64)
+    images[:, :, 24:40, 24:40] = 1.0  # a square
+    options = Augmentation(**{**asdict(OFF), "aspect": 0.2})
+    moved = move(images, BARConfig(crop_size=64, input_size=64, crop_fraction=1.0), options, drawn(0))[:, 0]
+    height, width = moved[:, :, 31:33].mean(2).sum(1), moved[:, 31:33].mean(1).sum(1)  # [400] pixels
+    assert torch.log(height / width).std().item() == pytest.approx(0.2, rel=0.12)
+    assert (height * width).mean().item() == pytest.approx(256, rel=0.03)  # the area stays
+
+
 def test_softening_without_strength_changes_nothing():
     images = torch.rand(4, 3, 32, 32)
     assert torch.equal(soften(images, OFF, drawn(0)), images)
