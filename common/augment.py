@@ -31,7 +31,7 @@ class Augmentation:
     noise_probability: float = 0.25
     noise: float = 0.04
     erase_probability: float = 0.25  # hands, hats, microphones
-    background_probability: float = 0.30  # studio walls; a face does not age with what is behind it
+    background_probability: float = 0.45  # studio walls; a face does not age with what is behind it
     jpeg_probability: float = 0.30  # pictures saved again and again
 
     def scaled(self, factor: float) -> "Augmentation":
@@ -82,18 +82,20 @@ def move(images: Tensor, model: BARConfig, options: Augmentation, generator: tor
 
 
 def change_background(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
-    """Put a plain colour, or what surrounds another face, around the face's ellipse in some images [B, 3, I, I]."""
+    """Put a shade, blocks of colour, or what surrounds another face, around the ellipse of some faces [B, 3, I, I]."""
     draws = torch.rand(len(images), 8, generator=generator, device=images.device)  # [B, 8]
     place = torch.linspace(-1, 1, images.shape[-1], device=images.device)  # [I]
-    half_width, half_height = 0.75 + 0.3 * draws[:, 0], 0.95 + 0.3 * draws[:, 1]  # [B] of half the image's side
+    half_width, half_height = 0.65 + 0.4 * draws[:, 0], 0.82 + 0.43 * draws[:, 1]  # [B] of half the image's side
     distance = (place[None, None, :] / half_width[:, None, None]) ** 2 + (
         place[None, :, None] / half_height[:, None, None]
     ) ** 2  # [B, I, I]
     outside = torch.sigmoid(12 * (distance - 1))[:, None]  # [B, 1, I, I]
     shade = draws[:, 2, None].lerp(draws[:, 3:6], 0.3)[:, :, None, None]  # [B, 3, 1, 1] mostly grey
     shade = shade + 0.3 * (draws[:, 6] - 0.5)[:, None, None, None] * place  # [B, 3, 1, I] lit from one side
-    others = images.roll(1, dims=0)
-    behind = torch.where((draws[:, 7] < 0.5)[:, None, None, None], shade.clamp(0, 1), others)
+    blocks = torch.rand(len(images), 3, 9, 9, generator=generator, device=images.device)
+    blocks = F.interpolate(blocks, images.shape[-2:], mode="nearest")  # [B, 3, I, I]
+    kind = draws[:, 7].view(-1, 1, 1, 1)
+    behind = torch.where(kind < 0.4, shade.clamp(0, 1), torch.where(kind < 0.7, images.roll(1, dims=0), blocks))
     outside = torch.where(_chosen(images, options.background_probability, generator), outside, 0.0)
     return images + outside * (behind - images)
 
