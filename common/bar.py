@@ -92,7 +92,10 @@ class BAR(nn.Module):
     def forward(self, images: Tensor) -> BAROutput:
         """Estimate ages; see the class for the input and BAROutput for the result."""
         features = self.backbone((images - self.mean) / self.std)  # [B, width]
-        embedding = self.embedding(self.dropout(features.float()))  # [B, embedding_size]
+        return self.read(self.embedding(self.dropout(features.float())))
+
+    def read(self, embedding: Tensor) -> BAROutput:
+        """What the age head says of embeddings [B, embedding_size] float."""
         scores = self.head(embedding).float()  # [B, n_ages], or [B, 1] for regression
         if self.config.head == "regression":
             middle, half = (self.ages[0] + self.ages[-1]) / 2, (self.ages[-1] - self.ages[0]) / 2

@@ -33,10 +33,14 @@ def prediction_table(manifest: pd.DataFrame, ages: np.ndarray) -> pd.DataFrame:
 
 
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a predictions table as CSV, ages with two decimals; raises DataError if that place cannot be written."""
+    """Write a predictions table as CSV, COLUMNS before any others, numbers with two decimals.
+
+    Raises DataError if that place cannot be written.
+    """
+    further = [name for name in table.columns if name not in COLUMNS]
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        table[COLUMNS].to_csv(path, index=False, float_format="%.2f")
+        table[[*COLUMNS, *further]].to_csv(path, index=False, float_format="%.2f")
     except OSError as error:
         raise DataError(f"The predictions cannot be written to {path} ({error.strerror}).") from None
 

@@ -1,0 +1,191 @@
+"""The classes alone: how well the classifier says how far off, beside simple rivals.
+
+    python RangeClassOrdinalPipeline__infer.py                                           # drawn faces
+    python RangeClassOrdinalPipeline__infer.py --data ../data/prepared/utkface --split val --out ../out/ranges
+    python RangeClassOrdinalPipeline__infer.py --table ../out/ranges/classes.csv
+
+Rivals: the class prior of the training faces; `base doubt`, a logistic regression on the spread of the base's
+distribution over ages alone, fitted on `dar` (target error); the class of |base estimate - age of the reference|
+(target difference). Writes classes.csv, confusion.png, reliability.png.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+
+from common.correction import Corrector
+from common.drawing import BLUE, new_figure, save_figure
+from common.errors import DataError, UserError
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import (
+    PAIR_NUMBERS,
+    Samples,
+    draw_pairs,
+    error_samples,
+    pair_samples,
+    range_class,
+)
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__infer2 import class_names
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import (
+    CORRECTOR,
+    RELEASED,
+    RangeModel,
+    load_model,
+    predict,
+)
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__train import VALIDATION_TURN, exact_faces, ranked_score
+from scripts.prepare_data import prepare_synthetic
+
+BINS = np.linspace(0, 1, 11)
+HEAD = "classifier"
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", nargs="+", default=[], metavar="DIR", help="prepared folders with exact ages (none: drawn faces)")
+    add("--split", choices=("val", "calib", "test"), default="test", help="faces to classify (test)")
+    add("--weights", type=Path, default=RELEASED, metavar="DIR", help="folder of weights (the released ones)")
+    add("--corrector", type=Path, default=CORRECTOR, metavar="DIR", help="DiffPipeline6 weights they belong to")
+    add("--limit", type=int, default=0, metavar="N", help="use at most this many faces of each split and set")
+    add("--device", default="auto", help="auto, cpu or cuda")
+    add("--out", type=Path, default=Path("out/ranges"), metavar="DIR", help="folder to write (out/ranges)")
+    add("--table", type=Path, metavar="CSV", help="only print the table of stored classes")
+    return parser.parse_args(argv)
+
+
+def samples_of(config: RangeClassConfig, folders: list[str], split: str, corrector: Corrector) -> tuple[Samples, list]:
+    """Samples of a split for the target of the config, each face in one view; and the ids [M] of their faces."""
+    faces = exact_faces(replace(config, views=0), folders, split, corrector)
+    if config.target == "error":
+        samples, _ = error_samples(corrector, faces, config)
+    else:
+        pairs = draw_pairs(faces, corrector.bank, config, VALIDATION_TURN)
+        samples = pair_samples(corrector.pipeline.model, faces, corrector.bank, pairs, config)
+    return samples, faces.id[samples.face]
+
+
+def rivals(model: RangeModel, samples: Samples, fitted_on: Samples) -> dict[str, np.ndarray]:
+    """Class probabilities [M, L + 1] of the rivals."""
+    config = model.head.config
+    classes = len(config.edges) + 1
+    found = {"class prior": np.tile(model.prior, (len(samples.value), 1))}
+    if config.target == "difference":
+        apart = samples.numbers[:, 1 + len(config.edges) + PAIR_NUMBERS.index("apart")]
+        return found | {
+            "base estimate - age of the reference": np.eye(classes)[range_class(np.abs(apart), config.edges)]
+        }
+    label = range_class(fitted_on.value, config.edges)
+    regression = LogisticRegression().fit(fitted_on.numbers[:, :1], label)
+    doubt = np.zeros((len(samples.value), classes))
+    doubt[:, regression.classes_] = regression.predict_proba(samples.numbers[:, :1])
+    return found | {"base doubt": doubt}
+
+
+def calibration_error(probabilities: np.ndarray, label: np.ndarray) -> float:
+    """Expected calibration error (%): |accuracy - confidence| of the likeliest class, in ten bins of confidence.
+
+    Reference: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == label
+    place = np.digitize(confidence, BINS[1:-1])
+    gaps = [abs(right[place == bin].sum() - confidence[place == bin].sum()) for bin in np.unique(place)]
+    return 100 * float(sum(gaps)) / len(label)
+
+
+def table_lines(stored: pd.DataFrame) -> list[str]:
+    """Markdown table of stored classes (columns method, label, p0, p1, …)."""
+    lines = ["| method | accuracy (%) | MAE (classes) | macro-F1 | ranked score | calibration error (%) |"]
+    lines.append("|---|---|---|---|---|---|")
+    columns = [name for name in stored.columns if name.startswith("p") and name[1:].isdigit()]
+    for name, part in stored.groupby("method", sort=False):
+        probabilities, label = part[columns].to_numpy(float), part["label"].to_numpy(int)
+        said = probabilities.argmax(axis=1)
+        cells = [
+            f"{100 * (said == label).mean():.1f}", f"{np.abs(said - label).mean():.3f}",
+            f"{f1_score(label, said, average='macro', zero_division=0):.3f}",
+            f"{ranked_score(probabilities, label):.4f}", f"{calibration_error(probabilities, label):.1f}",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return lines
+
+
+def draw_classes(probabilities: np.ndarray, label: np.ndarray, names: list[str], folder: Path) -> None:
+    """Draw confusion.png (which true class is taken for which) and reliability.png into a folder."""
+    count = len(names)
+    shares = np.histogram2d(label, probabilities.argmax(axis=1), bins=(np.arange(count + 1) - 0.5,) * 2)[0]
+    shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1)
+    figure, (axis,) = new_figure(5.0, 4.2)
+    image = axis.imshow(shares.T, origin="lower", cmap="cividis", vmin=0, vmax=1)
+    axis.set(xticks=range(count), yticks=range(count), xticklabels=names, yticklabels=names)
+    axis.set(xlabel="true class (years)", ylabel="said class (years)")
+    for true in range(count):
+        for said in range(count):
+            dark = shares[true, said] < 0.5
+            axis.text(true, said, f"{100 * shares[true, said]:.0f} %", ha="center", va="center", color="wk"[not dark])
+    figure.colorbar(image, ax=axis, label="share of the true class")
+    save_figure(figure, folder / "confusion.png")
+    beyond = 1 - probabilities.cumsum(axis=1)[:, :-1]  # [M, L]
+    figure, (axis,) = new_figure(4.6, 4.2)
+    axis.plot((0, 1), (0, 1), color="grey", linewidth=1, linestyle=":")
+    for edge, marker in zip(range(count - 1), "os^Dv<>p", strict=False):
+        place = np.digitize(beyond[:, edge], BINS[1:-1])
+        bins = [bin for bin in np.unique(place) if (place == bin).sum() >= 10]
+        said = [beyond[place == bin, edge].mean() for bin in bins]
+        true = [(label[place == bin] > edge).mean() for bin in bins]
+        axis.plot(
+            said, true, marker=marker, color=BLUE, alpha=1 - 0.25 * edge, label=f"beyond {names[edge].split('-')[1]}"
+        )
+    axis.set(xlabel="said probability", ylabel="observed share", xlim=(0, 1), ylim=(0, 1))
+    axis.legend(frameon=False, title="years")
+    save_figure(figure, folder / "reliability.png")
+
+
+def classify(arguments: argparse.Namespace) -> Path:
+    """Classify the faces or pairs by everything, draw, and write classes.csv; returns its path."""
+    model = load_model(arguments.weights, arguments.device, arguments.corrector)
+    config = RangeClassConfig(
+        target=model.head.config.target, edges=model.head.config.edges, limit=arguments.limit, device=arguments.device
+    )
+    folders = arguments.data or prepare_synthetic()
+    samples, ids = samples_of(config, folders, arguments.split, model.corrector)
+    if not len(samples.value):
+        raise DataError(f"There is nothing to classify in split '{arguments.split}' of {', '.join(folders)}.")
+    fitted_on = samples_of(config, folders, "dar", model.corrector)[0] if config.target == "error" else samples
+    label = range_class(samples.value, config.edges)
+    methods = {HEAD: predict(model.head, samples)} | rivals(model, samples, fitted_on)
+    parts = [
+        pd.DataFrame(chances, columns=[f"p{number}" for number in range(chances.shape[1])]).assign(
+            method=name, id=ids, value=samples.value, label=label
+        )
+        for name, chances in methods.items()
+    ]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    draw_classes(methods[HEAD], label, class_names(config.edges), arguments.out)
+    stored = arguments.out / "classes.csv"
+    pd.concat(parts).to_csv(stored, index=False, float_format="%.4f")
+    print(f"classes and pictures: {arguments.out}")
+    return stored
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; exit status 0 done, 2 nothing could be done."""
+    arguments = parse_arguments(argv)
+    try:
+        stored = arguments.table or classify(arguments)
+        print("\n".join(table_lines(pd.read_csv(stored))))
+    except (UserError, FileNotFoundError) as error:
+        print(f"RangeClassOrdinalPipeline: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
