@@ -13,6 +13,7 @@ Keys come from --preset, then --config FILE.json, then the command line; '-' and
 BANKS = ("base+dar", "base", "dar")
 DIRECTIONS = ("both", "antisymmetric", "forward")
 WEIGHTINGS = ("head", "uniform")
+RETRIEVALS = ("nearest", "random", "permuted")
 ERRORS = ("kde", "gaussian", "uniform", "none")
 
 PRESETS = {
@@ -35,6 +36,9 @@ class PairHeadConfig:
         level_radius: Largest difference the classes and levels can say, in years.
         directions: both (query-reference and reference-query), antisymmetric (half their difference), or forward.
         weighting: head (a learned weight per reference) or uniform.
+        retrieval: Which references of about the estimated age: nearest by embedding, random ones, or permuted (those
+            of another face of about the same estimate: control (b)).
+        blind: Hide the looks of the references from the head, which then knows their ages alone: control (a).
         dropout: Probability of dropping a hidden feature in training.
     """
 
@@ -47,12 +51,15 @@ class PairHeadConfig:
     level_radius: int = 20
     directions: str = "both"
     weighting: str = "head"
+    retrieval: str = "nearest"
+    blind: bool = False
     dropout: float = 0.3
 
     def __post_init__(self):
         for value, allowed, key in (
             (self.directions, DIRECTIONS, "directions"),
             (self.weighting, WEIGHTINGS, "weighting"),
+            (self.retrieval, RETRIEVALS, "retrieval"),
         ):
             if value not in allowed:
                 raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")

@@ -1,5 +1,6 @@
 """Queries with estimates that are wrong as the base is wrong, and their references: what Ep3Pipeline trains on."""
 
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,6 +85,24 @@ def draw_some(found: Found, count: int, random: np.random.Generator) -> Found:
     return Found(np.where(mask, np.take_along_axis(found.index, place, 1), EMPTY), mask)
 
 
+def looked_up_with(embedding: np.ndarray, estimate: np.ndarray, ids: np.ndarray, retrieval: str) -> np.ndarray:
+    """Embeddings [B, E] that references of faces are looked up with, as `retrieval` says.
+
+    nearest: their own [B, E]; random: noise that the id [B] of a face decides; permuted: that of the face with the next
+    lower estimate [B] (years), control (b).
+    """
+    if retrieval == "nearest":
+        return embedding
+    if retrieval == "random":
+        width = embedding.shape[1]
+        noise = [np.random.default_rng(zlib.crc32(str(number).encode())).normal(size=width) for number in ids]
+        return np.array(noise, np.float32).reshape(-1, width)
+    order = np.argsort(estimate, kind="stable")
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)
+    return embedding[other]
+
+
 def training_estimates(
     queries: EmbeddedFaces,
     numbers: np.ndarray,
@@ -112,8 +131,9 @@ def training_batch(
     embedding = queries.embeddings[views, numbers].astype(np.float32)  # [B, E]
     estimate = training_estimates(queries, numbers, views, sampler, random)
     estimate = np.clip(estimate, config.youngest, config.oldest)
+    looks = looked_up_with(embedding, estimate, queries.id[numbers], config.retrieval)
     near = bank.query(
-        embedding, estimate, config.pool * config.references, config.reference_window,
+        looks, estimate, config.pool * config.references, config.reference_window,
         queries.id[numbers], queries.person[numbers],
     )  # fmt: skip
     references = bank.take(draw_some(near, config.references, random))

@@ -16,7 +16,9 @@ from common.correction import Correction, Corrector, Faces
 from common.difference_heads import Query, References, blank
 from common.difference_weights import load_difference
 from common.ordinal import condor_loss, difference_levels, logistic_logits
+from common.reference_bank import Found
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig, PairHeadConfig
+from Ep3Pipeline.Ep3Pipeline__dataset import looked_up_with
 
 RELEASED = WEIGHTS / "Ep3Pipeline"
 SETTLED = 0.05  # years; refinement of a face stops when its age moves by less
@@ -112,6 +114,8 @@ class PairDifferenceHead(nn.Module):
     def forward(self, query: Query, references: References) -> PairOutput:
         """Correct estimates; see Query, References and PairOutput for shapes and units."""
         references = blank(references)
+        if self.config.blind:
+            references = references._replace(embedding=torch.zeros_like(references.embedding))
         own = self.face(query.embedding, query.estimate)[:, None]  # [B, 1, H + A]
         others = self.face(references.embedding, references.age)  # [B, R, H + A]
         start = query.estimate[:, None] - references.age  # [B, R] the difference the estimate says
@@ -223,6 +227,11 @@ class IteratedCorrector(Corrector):
     """
 
     iterations: int = 1
+
+    def find(self, faces: Faces, at_age: np.ndarray | None = None) -> Found:
+        """References of each face as the head was trained to get them (see `retrieval` of its config)."""
+        looks = looked_up_with(faces.embedding, faces.estimate, faces.id, self.head.config.retrieval)
+        return super().find(faces._replace(embedding=looks), at_age)
 
     def correct(self, faces: Faces, at_age: np.ndarray | None = None, votes: bool = True) -> Correction:
         """Corrected ages of faces; references, weights and votes are those of the last iteration."""

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from common.checkpoints import git_commit, load_checkpoint, save_checkpoint, settings_of
-from common.correction import Corrector, Faces
+from common.correction import Faces
 from common.difference_heads import on_device
 from common.difference_weights import save_difference
 from common.embedded import EmbeddedFaces, embed_bank, embed_data, embedded_table, epoch_numbers
@@ -26,7 +26,7 @@ from common.predictions import write_predictions
 from common.reference_bank import ReferenceBank
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 from Ep3Pipeline.Ep3Pipeline__dataset import ErrorSampler, draw_errors, fit_errors, training_batch
-from Ep3Pipeline.Ep3Pipeline__model import PairDifferenceHead, build_model, compute_loss
+from Ep3Pipeline.Ep3Pipeline__model import IteratedCorrector, PairDifferenceHead, build_model, compute_loss
 
 BEST, LATEST = "best_model.ckpt", "latest_model.ckpt"
 
@@ -126,11 +126,11 @@ def train_epoch(run: Run) -> dict[str, float]:
     return pd.DataFrame(rows).mean().to_dict()
 
 
-def predict(run: Run, data: EmbeddedFaces) -> np.ndarray:
-    """Corrected ages [N] float32 (years) of embedded faces, at the base's own estimates, by the head as it is now."""
+def predict(run: Run, data: EmbeddedFaces, iterations: int = 1) -> np.ndarray:
+    """Corrected ages [N] float32 (years) of embedded faces, from the base's own estimates, by the head as it is now."""
     run.head.eval()
-    config = run.config
-    corrector = Corrector(run.pipeline, run.head, run.data.bank, config.references, config.reference_window)
+    how = (run.config.references, run.config.reference_window, iterations)
+    corrector = IteratedCorrector(run.pipeline, run.head, run.data.bank, *how)
     faces = Faces(data.embeddings[0].astype(np.float32), data.estimates[0], data.id, data.person)
     return corrector.correct(faces, votes=False).age
 

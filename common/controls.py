@@ -1,15 +1,107 @@
-"""What a claim for references has to beat: re-calibrations of the base, and simple votes of the same references."""
+"""What a claim for references has to beat: re-calibrations of the base, simple votes; one table of all of them."""
 
-from collections.abc import Callable
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 
+from common.checkpoints import CONFIG_FILE
+from common.embedded import EmbeddedFaces
+from common.errors import DataError, UserError
 from common.metrics import paired_bootstrap
 from common.reference_bank import Found, ReferenceBank
 
 Calibration = Callable[[np.ndarray], np.ndarray]
+Config = TypeVar("Config")
+
+
+class Estimates(NamedTuple):
+    """What one variant of a method, trained with one seed, says of faces: ages [N] float years."""
+
+    variant: str
+    seed: int
+    faces: EmbeddedFaces
+    ages: np.ndarray
+
+
+def control_parser(description: str, weights: Path) -> argparse.ArgumentParser:
+    """The command line of every `__controls`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", nargs="+", default=[], metavar="DIR", help="prepared folders")
+    add("--split", choices=("val", "calib", "test"), default="val", help="faces to report on (val)")
+    add("--seeds", type=int, default=3, help="trainings of each kind (3)")
+    add("--config", type=Path, default=weights / CONFIG_FILE, help="config.json of weights, or of a run")
+    add("--limit", type=int, help="use at most this many faces of each split and set")
+    add("--runs", default="", help="folder of run folders")
+    add("--out", type=Path, default=Path("controls.csv"), metavar="CSV", help="write the predictions here")
+    add("--table", type=Path, metavar="CSV", help="only print the table of stored predictions")
+    return parser
+
+
+def stored_settings(arguments: argparse.Namespace, kind: type[Config]) -> dict[str, Any]:
+    """The keys of a config `kind` that are stored with weights or a run; raises DataError if there are none."""
+    try:
+        stored = json.loads(arguments.config.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"{arguments.config} cannot be read as settings ({error}); check --config.") from None
+    known = {field.name for field in fields(kind)}
+    settings = {key: value for key, value in stored.get("training", stored).items() if key in known}
+    settings["runs"] = arguments.runs
+    return settings if arguments.limit is None else settings | {"limit": arguments.limit}
+
+
+def run_controls(
+    arguments: argparse.Namespace, name: str, estimates: Callable[[], Iterable[Estimates]], best: str = "full"
+) -> int:
+    """Write the predictions of all variants (exact labels) and print their table; returns the exit status.
+
+    `name` is that of the script, `best` the variant that every other one is compared with.
+    """
+    try:
+        if not arguments.table:
+            if not arguments.data:
+                raise DataError("Give prepared folders with --data, or stored predictions with --table.")
+            table = pd.concat([_face_table(part) for part in estimates()], ignore_index=True)
+            table = table.sort_values(
+                "variant", key=lambda names: names.map(lambda one: _rank(one, best)), kind="stable"
+            )
+            table.to_csv(arguments.out, index=False, float_format="%.3f")
+            print(f"predictions: {arguments.out}")
+        stored = pd.read_csv(arguments.table or arguments.out, dtype={"id": str, "person": str})
+        print("\n".join(control_table(stored, best)))
+    except (UserError, FileNotFoundError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _face_table(part: Estimates) -> pd.DataFrame:
+    faces = part.faces
+    columns = {"id": faces.id, "person": faces.person, "true_age": faces.low, "age": part.ages}
+    table = pd.DataFrame({key: value[faces.exact] for key, value in columns.items()})
+    return table.assign(variant=part.variant, seed=part.seed)
+
+
+def _rank(name: str, best: str) -> int:
+    return ("base", best).index(name) if name in ("base", best) else 2 + name.startswith("rival")
+
+
+def recalibrated(bank: ReferenceBank, faces: EmbeddedFaces) -> list[Estimates]:
+    """The base itself, and control (c) fitted on the unseen references of a bank (if there are two)."""
+    estimate, unseen = faces.estimates[0], ~bank.seen
+    found = [Estimates("base", 0, faces, estimate)]
+    if unseen.sum() >= 2:
+        calibrations = recalibrations(bank.estimates[unseen], bank.ages[unseen])
+        found += [Estimates(f"(c) {name}", 0, faces, curve(estimate)) for name, curve in calibrations.items()]
+    return found
 
 
 def recalibrations(estimate: np.ndarray, age: np.ndarray) -> dict[str, Calibration]:

@@ -50,6 +50,16 @@ def drawn_pairs(batch: int, count: int) -> tuple[Query, References]:
 # --- head -------------------------------------------------------------------------------------------------------------
 
 
+def test_a_blind_head_knows_the_ages_of_its_references_and_not_their_looks():
+    query, references = drawn_pairs(6, 5)
+    others = references._replace(embedding=references.embedding.flip(0) + 1)
+    older = references._replace(age=references.age + 1)
+    blind, seeing = stirred_head(blind=True), stirred_head()
+    assert torch.equal(blind(query, references).age, blind(query, others).age)
+    assert (blind(query, references).age - blind(query, older).age).abs().min() > 1e-4
+    assert (seeing(query, references).age - seeing(query, others).age).abs().min() > 1e-4
+
+
 def test_the_antisymmetric_difference_changes_its_sign_when_query_and_reference_change_places():
     head = stirred_head(directions="antisymmetric")
     query, references = drawn_pairs(8, 1)

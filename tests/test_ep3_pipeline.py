@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.controls import control_table
 from common.correction import Correction, Faces
 from common.manifest import load_prepared
 from common.predictions import read_predictions
 from Ep3Pipeline import Ep3Pipeline__train as train_module
 from Ep3Pipeline.Ep3Pipeline__config import parse_arguments
+from Ep3Pipeline.Ep3Pipeline__controls import main as controls
+from Ep3Pipeline.Ep3Pipeline__dataset import looked_up_with
 from Ep3Pipeline.Ep3Pipeline__infer import main as infer
 from Ep3Pipeline.Ep3Pipeline__infer2 import main as infer2
 from Ep3Pipeline.Ep3Pipeline__main import main as train
@@ -150,3 +153,46 @@ def test_presets_and_wrong_keys(capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--estimate-errors", "guess"])
     assert "kde, gaussian, uniform, none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words_of", [[], ["--ablations"]])
+def test_controls_and_ablations_in_one_table(weights, words, words_of, synthetic_set, tmp_path, capsys):
+    out, config = tmp_path / "controls.csv", tmp_path / "config.json"
+    settings = json.loads((weights / "config.json").read_text())
+    settings["training"] |= {"base_weights": words[words.index("--base-weights") + 1], "epochs": 1}
+    config.write_text(json.dumps(settings))
+    command = [
+        "--data",
+        str(synthetic_set),
+        "--seeds",
+        "1",
+        "--config",
+        str(config),
+        "--runs",
+        str(tmp_path),
+        *words_of,
+    ]
+    assert controls([*command, "--out", str(out)]) == 0
+    printed, table = capsys.readouterr().out, pd.read_csv(out)
+    names = {"base", "full", "3 iterations", "antisymmetric", "no neighbours: random references"}
+    names = (
+        names if words_of else {"base", "full", "(a) blind to the references", "(b) permuted references", "(c) line"}
+    )
+    assert names <= set(table["variant"])
+    for name in names:
+        part = table[table["variant"] == name]
+        (line,) = [row for row in printed.splitlines() if row.startswith(f"| {name} |")]
+        assert float(line.split("|")[3]) == pytest.approx((part["age"] - part["true_age"]).abs().mean(), abs=0.002)
+    assert controls(["--table", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines() == printed.splitlines()[-len(control_table(table)) :]
+
+
+def test_references_are_looked_up_with_the_face_with_noise_or_with_another_face():
+    embedding = np.eye(4, dtype=np.float32)
+    estimate, ids = np.array([30.0, 10.0, 40.0, 20.0]), np.array(["a", "b", "c", "d"])
+    assert looked_up_with(embedding, estimate, ids, "nearest") is embedding
+    permuted = looked_up_with(embedding, estimate, ids, "permuted")
+    assert permuted.argmax(1).tolist() == [3, 2, 0, 1]  # of the next lower estimate; of the lowest: the highest
+    noise = looked_up_with(embedding, estimate, ids, "random")
+    again = looked_up_with(embedding[::-1], estimate, ids[::-1], "random")[::-1]
+    assert np.array_equal(noise, again) and noise.std() > 0.5 and not np.allclose(noise[0], noise[1])
