@@ -18,19 +18,19 @@ class Augmentation:
 
     rotation: float = 8.0  # degrees; faces are aligned, detectors are not exact
     scale: float = 0.09  # of the logarithm; detectors disagree about face size
-    aspect: float = 0.06  # of the logarithm of height over width; a long face is no older face
+    aspect: float = 0.08  # of the logarithm of height over width; a long face is no older face
     lens: float = 0.04  # of the radial distortion at the corners; a near camera widens the middle of a face
     shift: float = 0.04  # of the crop's side
     exposure: float = 0.25  # of the logarithm of gamma
     contrast: float = 0.20  # of the logarithm
     cast: float = 0.08  # of the logarithm of each channel's gain
     saturation: float = 0.35
-    grey_probability: float = 0.10  # old photos, black-and-white cameras
+    grey_probability: float = 0.15  # old photos, black-and-white cameras
     small_probability: float = 0.20  # pictures enlarged from few pixels
     detail: float = 0.6  # blur (< 0) to sharpening (> 0)
     noise_probability: float = 0.25
     noise: float = 0.04
-    erase_probability: float = 0.25  # hands, hats, microphones
+    erase_probability: float = 0.30  # hands, hats, microphones
     background_probability: float = 0.45  # studio walls; a face does not age with what is behind it
     jpeg_probability: float = 0.30  # pictures saved again and again
 
