@@ -1,6 +1,5 @@
 """Queries beside their references: what a training run of DiffPipeline6 looks at."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,8 +66,3 @@ def permute_references(found: Found, faces: EmbeddedFaces, bank: ReferenceBank, 
     own = bank.id[index] == faces.id[:, None]  # [N, K]
     own |= (bank.person[index] == faces.person[:, None]) & (faces.person[:, None] != "")
     return Found(index, mask & ~own)
-
-
-def load_crops(crops: Sequence[np.ndarray], faces: EmbeddedFaces, numbers: np.ndarray) -> np.ndarray:
-    """Crops [B, S, S, 3] uint8 of the faces with these numbers [B]; `crops` are those of each prepared set."""
-    return np.stack([crops[faces.owner[number]][faces.row[number]] for number in numbers])

@@ -1,35 +1,34 @@
 """The training loop: stage 1 trains the head on kept embeddings, stage 2 (unfreeze_epoch) the backbone too."""
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from common.augment import Augmentation, augment
-from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
-from common.difference_heads import PooledDifferenceHead, Query, References, on_device
+from common.checkpoints import git_commit, load_checkpoint, save_checkpoint, settings_of
+from common.difference_heads import PooledDifferenceHead, on_device
 from common.difference_weights import OWN_BASE, save_difference
-from common.embedded import EmbeddedFaces, embed, embed_bank, embed_data, embedded_table, epoch_numbers
+from common.embedded import EmbeddedFaces, embed_bank, embed_data, embedded_table, epoch_numbers
 from common.manifest import load_prepared
 from common.metrics import summarise
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import write_predictions
 from common.reference_bank import Found, ReferenceBank
+from common.tuning import look_live, make_optimizer, re_embed, save_tuned_base
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__dataset import (
     Batch,
     find_references,
     hide_some,
-    load_crops,
     make_batch,
     permute_references,
 )
@@ -108,12 +107,7 @@ def make_run(
 ) -> Run:
     """A run at its beginning: a fresh head with its optimizer and schedule."""
     head = build_model(config).to(pipeline.device)
-    groups = [{"params": head.parameters(), "lr": config.learning_rate}]
-    if config.unfreeze_epoch >= 0:
-        groups.append({"params": pipeline.model.parameters(), "lr": config.backbone_learning_rate})
-    optimizer = AdamW(groups, weight_decay=config.weight_decay)
-    total = config.epochs * max(1, len(data.queries) // config.batch_size)
-    schedule = OneCycleLR(optimizer, [group["lr"] for group in groups], total_steps=total, pct_start=config.warm_up)
+    optimizer, schedule = make_optimizer(config, head, pipeline.model, len(data.queries))
     accelerator = Accelerator(mixed_precision="no", cpu=config.device == "cpu")
     writer = SummaryWriter(str(folder))
     return Run(config, folder, base, pipeline, accelerator, data, head, optimizer, schedule, writer, Progress())
@@ -134,30 +128,12 @@ def kept_batch(run: Run, numbers: np.ndarray, random: np.random.Generator) -> Ba
 
 
 def live_batch(run: Run, numbers: np.ndarray, random: np.random.Generator) -> Batch:
-    """The same with queries and references looked at by the backbone in training, from augmented crops.
-
-    The backbone has seen all of them now, so no residual is taken for an unseen one.
-    """
+    """The same with queries and references looked at by the backbone in training, from augmented crops."""
     config, data, model = run.config, run.data, run.pipeline.model
     found = hide_some(Found(data.found[0].index[numbers], data.found[0].mask[numbers]), config.hide_references, random)
-    rows = np.where(found.mask, found.index, 0)  # [B, R]
-    crops = np.concatenate(
-        [
-            load_crops(data.crops, data.queries, numbers),
-            load_crops(data.crops, data.bank_faces, rows.reshape(-1)),
-        ]
-    )  # [B + B·R, S, S, 3]
-    generator = torch.Generator(run.pipeline.device).manual_seed(int(random.integers(2**62)))
-    options = Augmentation().scaled(config.view_strength)
-    output = model(augment(torch.from_numpy(crops).to(run.pipeline.device), model.config, options, generator))
-    count, shape = len(numbers), rows.shape
-    taken = data.bank.take(found)
-    references = References(
-        output.embedding[count:].view(*shape, -1), taken.age, output.age[count:].view(shape),
-        torch.ones(shape, dtype=torch.bool), taken.mask,
-    )  # fmt: skip
+    query, references = look_live(data, numbers, found, model, config.view_strength, random)
     low, high = (torch.from_numpy(bound[numbers]) for bound in (data.queries.low, data.queries.high))
-    return Batch(Query(output.embedding[:count], output.age[:count]), references, low, high)
+    return Batch(query, references, low, high)
 
 
 def train_epoch(run: Run) -> dict[str, float]:
@@ -181,18 +157,6 @@ def train_epoch(run: Run) -> dict[str, float]:
     return dict(zip(("train_loss", "train_levels", "train_mae"), np.mean(rows, axis=0).tolist(), strict=True))
 
 
-def re_embed(run: Run) -> None:
-    """See bank, queries and validation faces with the backbone as it is now (stage 2)."""
-    data, model = run.data, run.pipeline.model
-    bank_crops = load_crops(data.crops, data.bank_faces, np.arange(len(data.bank)))
-    embeddings, estimates = embed(model, bank_crops, 0, 0.0, 0)
-    data.bank = replace(data.bank, embeddings=embeddings[0], estimates=estimates[0], seen=np.ones(len(data.bank), bool))
-    for part in (data.queries, data.validation):
-        crops = load_crops(data.crops, part, np.arange(len(part)))
-        part.embeddings[:1], part.estimates[:1] = embed(model, crops, 0, 0.0, 0)
-    data.found[0] = find_references(data.queries, data.bank, run.config)
-
-
 @torch.inference_mode()
 def predict(run: Run, faces: EmbeddedFaces) -> np.ndarray:
     """Corrected ages [N] float32 (years) of embedded faces by the head as it is now."""
@@ -212,7 +176,8 @@ def predict(run: Run, faces: EmbeddedFaces) -> np.ndarray:
 def finish_epoch(run: Run, row: dict[str, float]) -> None:
     """Validate, log, keep the weights if they are the best, and move the progress to the next epoch."""
     if unfrozen(run):
-        re_embed(run)
+        re_embed(run.data, run.pipeline.model)
+        run.data.found[0] = find_references(run.data.queries, run.data.bank, run.config)
     progress = run.progress
     table = embedded_table(run.data.validation, predict(run, run.data.validation))
     result, base = summarise(table), summarise(table.assign(age=table["base_age"]))
@@ -258,7 +223,8 @@ def export(run: Run) -> Path:
     folder, base = run.folder / "weights", run.base
     if best["live"]:
         run.pipeline.model.load_state_dict(best["base"])
-        base = save_tuned_base(run, folder / OWN_BASE)
+        base = folder / OWN_BASE
+        run.pipeline = save_tuned_base(run.data, run.pipeline.model, base, "DiffPipeline6", run.config.device)
     notes = {
         "validation_error_years": run.progress.best,
         "epoch": run.progress.best_epoch + 1,
@@ -266,12 +232,3 @@ def export(run: Run) -> Path:
         "commit": git_commit(),
     }
     return save_difference(folder, run.head, run.data.bank, base, notes)
-
-
-def save_tuned_base(run: Run, folder: Path) -> Path:
-    """Write the fine-tuned base and rebuild the bank with its weights as released (float16)."""
-    save_bar(run.pipeline.model, folder, {"tuned_by": "DiffPipeline6"})
-    run.pipeline = AgePredictBasicPipeline.from_weights(folder, run.config.device)
-    re_embed(run)
-    run.data.bank = replace(run.data.bank, fingerprint=run.pipeline.fingerprint)
-    return folder

@@ -18,6 +18,7 @@ ERRORS = ("kde", "gaussian", "uniform", "none")
 
 PRESETS = {
     "frozen": {},
+    "end_to_end": {"views": 0, "batch_size": 32, "epochs": 8, "unfreeze_epoch": 2},
     "original": {"reference_window": 0.5, "age_size": 128, "views": 0, "bank": "base"},
 }
 
@@ -95,6 +96,10 @@ class Ep3PipelineConfig(PairHeadConfig):
         class_weight: Weight of the cross-entropy of the classes.
         mean_weight: Weight of half the squared error of the classes' mean (years squared).
         variance_weight: Weight of the classes' variance (years squared).
+        rounds: Trainings one after the other, each on the errors that the one before leaves too (see README).
+        unfreeze_epoch: Epoch (from 0) from which the backbone is trained too (-1: never).
+        backbone_learning_rate: Its rate then; the head keeps its own.
+        base_weight: Weight of the squared error of the base's own ages then (years squared).
         patience: Epochs without a better validation error before stopping early.
         limit: Use at most this many faces of each split and set (0: all).
         device: auto, cpu or cuda.
@@ -121,6 +126,10 @@ class Ep3PipelineConfig(PairHeadConfig):
     class_weight: float = 1.0
     mean_weight: float = 0.2
     variance_weight: float = 0.05
+    rounds: int = 1
+    unfreeze_epoch: int = -1
+    backbone_learning_rate: float = 1e-4
+    base_weight: float = 1.0
     patience: int = 10
     limit: int = 0
     device: str = "auto"
@@ -139,6 +148,12 @@ class Ep3PipelineConfig(PairHeadConfig):
             raise ValueError("pool must be at least 1 and largest_error above 0.")
         if self.epochs < 1 or self.batch_size < 2:
             raise ValueError("epochs must be at least 1 and batch_size at least 2.")
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, not {self.rounds}.")
+        if self.rounds > 1 and self.estimate_errors == "none":
+            raise ValueError("rounds draw errors anew; with estimate_errors none there is but one.")
+        if self.rounds > 1 and self.unfreeze_epoch >= 0:
+            raise ValueError("rounds need a base that stays as it is; they do not go with unfreeze_epoch.")
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Ep3PipelineConfig, Namespace]:

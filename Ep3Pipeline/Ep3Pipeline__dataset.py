@@ -1,6 +1,8 @@
 """Queries with estimates that are wrong as the base is wrong, and their references: what Ep3Pipeline trains on."""
 
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,19 +11,34 @@ import torch
 from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
+from common.bar import BAR
 from common.difference_heads import Query, References
 from common.drawing import BLUE, ORANGE, new_figure, save_figure
 from common.embedded import EmbeddedFaces
 from common.errors import DataError
 from common.reference_bank import EMPTY, Found, ReferenceBank
+from common.tuning import look_live
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 
 
 class Batch(NamedTuple):
-    """B queries with their references, and the interval of each query's age, [B] years (equal if exact)."""
+    """B queries with their references, and the interval of each query's age, [B] years (equal if exact).
+
+    base_age [B] years: what a base in training says of them (stage 2; None where the base is not trained).
+    """
 
     query: Query
     references: References
+    low: Tensor
+    high: Tensor
+    base_age: Tensor | None = None
+
+
+class Drawn(NamedTuple):
+    """What is drawn for B queries: estimate [B] float32 years, found: references about it, low, high [B] years."""
+
+    estimate: np.ndarray
+    found: Found
     low: Tensor
     high: Tensor
 
@@ -51,25 +68,47 @@ class ErrorSampler:
         return np.clip(self.mean + self.deviation * scaled, -self.largest, self.largest).astype(np.float32)
 
 
-def fit_errors(queries: EmbeddedFaces, config: Ep3PipelineConfig) -> ErrorSampler | None:
-    """Sampler of the base's errors on exactly labelled queries; None if estimates are the base's own.
+def base_errors(queries: EmbeddedFaces) -> np.ndarray:
+    """Errors (age - estimate, years) of the base on the exactly labelled ones among queries."""
+    return (queries.low - queries.estimates[0])[queries.exact]
 
-    Raises DataError for fewer than two such queries.
+
+def fit_errors(stages: Sequence[np.ndarray], config: Ep3PipelineConfig) -> ErrorSampler | None:
+    """Sampler of the errors [N] (years) of every stage of correction alike; None if estimates are the base's own.
+
+    Raises DataError for fewer than two errors.
     """
     if config.estimate_errors == "none":
         return None
-    exact = queries.exact
-    if exact.sum() < 2:
+    errors = np.concatenate(stages)
+    if len(errors) < 2:
         raise DataError("Errors of the base need two queries of exact age; use --estimate-errors none.")
-    return ErrorSampler((queries.low - queries.estimates[0])[exact], config.estimate_errors, config.largest_error)
+    return ErrorSampler(errors, config.estimate_errors, config.largest_error)
+
+
+@dataclass
+class Data:
+    """What a run looks at: queries and bank, the faces and crops behind them (stage 2), how estimates are wrong.
+
+    stages: the errors that `errors` is fitted on, [N] years each: those of the base, then those that are left after
+    1, 2, ... corrections. errors is None if the estimates of queries are the base's own.
+    """
+
+    queries: EmbeddedFaces
+    validation: EmbeddedFaces
+    bank: ReferenceBank
+    bank_faces: EmbeddedFaces
+    crops: list[np.ndarray]
+    stages: list[np.ndarray]
+    errors: ErrorSampler | None
 
 
 def draw_errors(errors: np.ndarray, sampler: ErrorSampler, path: Path) -> None:
-    """Draw the base's errors [N] (years) beside those that the sampler draws."""
+    """Draw the errors of estimates [N] (years) beside those that the sampler draws."""
     figure, (axis,) = new_figure(6, 3.4)
     edges = np.arange(-sampler.largest, sampler.largest + 1)
     saturated = np.clip(errors, -sampler.largest, sampler.largest)
-    axis.hist(saturated, edges, density=True, color=BLUE, label=f"errors of the base ({len(errors)} faces)")
+    axis.hist(saturated, edges, density=True, color=BLUE, label=f"errors of estimates ({len(errors)})")
     drawn = sampler.draw(100_000, np.random.default_rng(0))
     axis.hist(drawn, edges, density=True, histtype="step", color=ORANGE, label=f"drawn in training ({sampler.kind})")
     axis.set(xlabel="true age - estimate (years)", ylabel="density")
@@ -118,24 +157,44 @@ def training_estimates(
     return np.where(queries.exact[numbers], noisy, own).astype(np.float32)
 
 
-def training_batch(
-    queries: EmbeddedFaces,
-    numbers: np.ndarray,
-    bank: ReferenceBank,
-    sampler: ErrorSampler | None,
-    config: Ep3PipelineConfig,
-    random: np.random.Generator,
-) -> Batch:
-    """The queries with these numbers [B]: of each one view, an estimate, references of about that age at random."""
-    views = random.integers(0, queries.embeddings.shape[0], len(numbers))  # [B]
-    embedding = queries.embeddings[views, numbers].astype(np.float32)  # [B, E]
-    estimate = training_estimates(queries, numbers, views, sampler, random)
+def draw(
+    data: Data, numbers: np.ndarray, views: np.ndarray, config: Ep3PipelineConfig, random: np.random.Generator
+) -> Drawn:
+    """For the queries with these numbers [B], each in its view [B]: an estimate, references of about that age."""
+    queries = data.queries
+    estimate = training_estimates(queries, numbers, views, data.errors, random)
     estimate = np.clip(estimate, config.youngest, config.oldest)
+    embedding = queries.embeddings[views, numbers].astype(np.float32)  # [B, E]
     looks = looked_up_with(embedding, estimate, queries.id[numbers], config.retrieval)
-    near = bank.query(
+    near = data.bank.query(
         looks, estimate, config.pool * config.references, config.reference_window,
         queries.id[numbers], queries.person[numbers],
     )  # fmt: skip
-    references = bank.take(draw_some(near, config.references, random))
     low, high = (torch.from_numpy(bound[numbers]) for bound in (queries.low, queries.high))
-    return Batch(Query(torch.from_numpy(embedding), torch.from_numpy(estimate)), references, low, high)
+    return Drawn(estimate, draw_some(near, config.references, random), low, high)
+
+
+def kept_batch(data: Data, numbers: np.ndarray, config: Ep3PipelineConfig, random: np.random.Generator) -> Batch:
+    """A batch of kept embeddings: of the queries with these numbers [B] one view each."""
+    views = random.integers(0, data.queries.embeddings.shape[0], len(numbers))  # [B]
+    drawn = draw(data, numbers, views, config, random)
+    embedding = torch.from_numpy(data.queries.embeddings[views, numbers]).float()  # [B, E]
+    query = Query(embedding, torch.from_numpy(drawn.estimate))
+    return Batch(query, data.bank.take(drawn.found), drawn.low, drawn.high)
+
+
+def live_batch(
+    data: Data, numbers: np.ndarray, base: BAR, config: Ep3PipelineConfig, random: np.random.Generator
+) -> Batch:
+    """The same with queries and references looked at by a base in training, from augmented crops.
+
+    Estimates are drawn as ever for exact labels, with the errors that the base made before it was trained on these
+    faces; where none are drawn the estimate is what the base says now.
+    """
+    drawn = draw(data, numbers, np.zeros_like(numbers), config, random)
+    query, references = look_live(data, numbers, drawn.found, base, config.view_strength, random)
+    own, estimate = query.estimate, query.estimate
+    if data.errors is not None:
+        exact = (drawn.low == drawn.high).to(own.device)  # [B]
+        estimate = torch.where(exact, torch.from_numpy(drawn.estimate).to(own.device), own)
+    return Batch(Query(query.embedding, estimate), references, drawn.low, drawn.high, own)

@@ -106,8 +106,8 @@ class BAR(nn.Module):
         return BAROutput(decode(log_probs, self.ages), log_probs, embedding.float())
 
 
-def estimate(model: BAR, images: Tensor) -> BAROutput:
-    """What a BAR says of images [B, 3, I, I] float in 0..1, averaged with their mirrors if so configured."""
+def estimate(model: Callable[[Tensor], BAROutput], images: Tensor) -> BAROutput:
+    """What a BAR (or its graph) says of images [B, 3, I, I] float in 0..1, averaged with their mirrors if so set."""
     output = model(images)
     if not model.config.mirror:
         return output

@@ -4,12 +4,15 @@
     python scripts/calibrate_intervals.py --report weights/DiffPipeline6/predictions/utkface_test.csv
 
 The expected error is fitted on the `dar` split (the base was not trained on it), the intervals on `calib` (nothing was
-trained or selected on it). Writes intervals.json into both weights folders. --report reads predictions made with
---interval P and prints coverage and mean width by decade of predicted age.
+trained or selected on it). Writes intervals.json into the weights folders of the base, of DiffPipeline6, and of the
+other pipelines that are named. --report reads predictions made with --interval P and prints coverage and mean width by
+decade of predicted age.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +24,14 @@ from common.errors import DataError, UserError
 from common.intervals import calibrate, fit_coefficients, save_calibrators
 from common.manifest import load_prepared
 from common.pipeline import RELEASED as BASE_RELEASED
+from common.pipeline import AgePredictBasicPipeline
 from common.predictions import read_predictions
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
+from Ep3Pipeline.Ep3Pipeline__model import load_model as load_ep3
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import RangeModel
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import load_model as load_ranges
+
+Method = Callable[[Faces], np.ndarray]
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -32,13 +41,39 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--data", nargs="+", default=[], metavar="DIR", help="prepared folders with exact ages")
     add("--base", type=Path, default=BASE_RELEASED, metavar="DIR", help="base weights to write intervals for")
     add("--weights", type=Path, default=RELEASED, metavar="DIR", help="DiffPipeline6 weights to write intervals for")
+    add("--ep3", type=Path, metavar="DIR", help="Ep3Pipeline weights to write intervals for")
+    add("--ranges", type=Path, metavar="DIR", help="RangeClassOrdinalPipeline weights to write intervals for")
     add("--limit", type=int, default=0, metavar="N", help="use at most this many faces of each split and set")
     add("--report", type=Path, metavar="CSV", help="only report the coverage of stored predictions")
     return parser.parse_args(argv)
 
 
-def estimate_split(corrector: Corrector, folders: list[str], split: str, limit: int) -> pd.DataFrame:
-    """true_age, base, full, spread (years) of the exactly labelled faces of a split."""
+def corrected(corrector: Corrector, faces: Faces) -> np.ndarray:
+    """Ages [N] (years) of `--mode full`."""
+    return corrector.correct(faces, votes=False).age
+
+
+def gated(model: RangeModel, faces: Faces) -> np.ndarray:
+    """Ages [N] (years) of RangeClassOrdinalPipeline's `--mode full`."""
+    correction = model.corrector.correct(faces)
+    return model.gate.apply(faces.estimate, correction.age, model.error_classes(faces, correction))
+
+
+def methods(arguments: argparse.Namespace) -> tuple[AgePredictBasicPipeline, dict[Path, Method]]:
+    """The base, and what `--mode full` says, by the weights folder of each difference pipeline that is named."""
+    corrector = load_model(arguments.weights, "cpu")
+    found = {arguments.weights: partial(corrected, corrector)}
+    if arguments.ep3:
+        found[arguments.ep3] = partial(corrected, load_ep3(arguments.ep3, "cpu"))
+    if arguments.ranges:
+        found[arguments.ranges] = partial(gated, load_ranges(arguments.ranges, "cpu", arguments.weights))
+    return corrector.pipeline, found
+
+
+def estimate_split(
+    pipeline: AgePredictBasicPipeline, ways: dict[Path, Method], folders: list[str], split: str, limit: int
+) -> pd.DataFrame:
+    """true_age, base, spread (years) and one column for each way of the exactly labelled faces of a split."""
     parts = []
     for folder in folders:
         prepared = load_prepared(folder)
@@ -48,15 +83,13 @@ def estimate_split(corrector: Corrector, folders: list[str], split: str, limit: 
         if not len(rows):
             continue
         manifest = prepared.manifest.iloc[rows]
-        base = corrector.pipeline.predict(prepared.crops[rows])
-        names = (manifest[name].to_numpy(str) for name in ("id", "person"))
-        full = corrector.correct(Faces(base.embeddings, base.ages, *names), votes=False).age
+        base = pipeline.predict(prepared.crops[rows])
+        faces = Faces(base.embeddings, base.ages, *(manifest[name].to_numpy(str) for name in ("id", "person")))
         columns = {
             "true_age": manifest["age"].to_numpy(float),
             "base": base.ages,
-            "full": full,
-            "spread": spread(base.log_probs, corrector.pipeline.ages),
-        }
+            "spread": spread(base.log_probs, pipeline.ages),
+        } | {str(folder): way(faces) for folder, way in ways.items()}
         parts.append(pd.DataFrame(columns).astype(float))
     if not parts:
         raise DataError(f"No face in split '{split}' of {', '.join(folders)} has an exact age.")
@@ -64,20 +97,23 @@ def estimate_split(corrector: Corrector, folders: list[str], split: str, limit: 
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fit, calibrate and write both intervals.json."""
+    """Fit, calibrate and write every intervals.json."""
     if not arguments.data:
         raise DataError("Give prepared folders with --data, or stored predictions with --report.")
-    corrector = load_model(arguments.weights, "cpu")
-    dar, calib = (estimate_split(corrector, arguments.data, split, arguments.limit) for split in ("dar", "calib"))
-    error = (dar["base"] - dar["true_age"]).to_numpy()
-    coefficients = fit_coefficients(dar["base"].to_numpy(), dar["spread"].to_numpy(), error)
-    made = {}
-    for mode, column in (("bypass", "base"), ("full", "full")):
-        error = (calib[column] - calib["true_age"]).to_numpy()
-        made[mode] = calibrate(coefficients, calib["base"].to_numpy(), calib["spread"].to_numpy(), error)
-    save_calibrators(arguments.base, {"bypass": made["bypass"]})
-    save_calibrators(arguments.weights, made)
-    print(f"intervals from {len(dar)} dar and {len(calib)} calib faces: {arguments.base}, {arguments.weights}")
+    pipeline, ways = methods(arguments)
+    dar = estimate_split(pipeline, {}, arguments.data, "dar", arguments.limit)
+    calib = estimate_split(pipeline, ways, arguments.data, "calib", arguments.limit)
+    truth, base, doubt = (calib[name].to_numpy() for name in ("true_age", "base", "spread"))
+    coefficients = fit_coefficients(
+        *(dar[name].to_numpy() for name in ("base", "spread")), dar["base"] - dar["true_age"]
+    )
+    bypass = calibrate(coefficients, base, doubt, base - truth)
+    save_calibrators(arguments.base, {"bypass": bypass})
+    for folder in ways:
+        full = calibrate(coefficients, base, doubt, calib[str(folder)].to_numpy() - truth)
+        save_calibrators(folder, {"bypass": bypass, "full": full})
+    folders = ", ".join(map(str, (arguments.base, *ways)))
+    print(f"intervals from {len(dar)} dar and {len(calib)} calib faces: {folders}")
 
 
 def report(table: pd.DataFrame) -> list[str]:

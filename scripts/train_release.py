@@ -1,11 +1,12 @@
-"""Make everything in weights/ again: prepare data, train the base, train the difference, calibrate, measure.
+"""Make everything in weights/ again: prepare data, train base, differences and ranges, calibrate, measure.
 
     python scripts/train_release.py --sources ARCHIVES            # UTKFace.tar, FairFace.tar, FGNET_dev.tar, photos/
     python scripts/train_release.py --sources ARCHIVES --plan     # only print the commands
     python scripts/train_release.py --sources ARCHIVES --from difference
 
 Runs stage by stage and notes each finished one in runs/release/done.json; the same command goes on after an
-interruption (a training in the middle goes on with its own --resume). Takes hours on 2 CPU cores.
+interruption (a training in the middle goes on with its own --resume); --from removes the runs of that stage and all
+later ones first. Takes hours on 2 CPU cores.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from common.errors import DataError, UserError
 WORK = REPOSITORY / "runs" / "release"
 PREPARED = "data/prepared"
 BASE_DATA = ["--data", f"{PREPARED}/utkface", f"{PREPARED}/fairface"]
+PIPELINES = ("AgeRegBaseline", "DiffPipeline6", "Ep3Pipeline", "RangeClassOrdinalPipeline")
 FILES = ("model.safetensors", "config.json", "bank.npz")
 
 
@@ -35,23 +37,40 @@ class Stage:
     release: tuple[str, str] | None = None  # (stage of the run, folder in weights/)
 
 
-def trained(stage: str) -> str:
-    """Where the weights of a training stage lie (there is one run in its folder once it is done)."""
-    found = sorted((WORK / stage).glob("*/*/weights"))
-    return str((found[-1] if found else WORK / stage / "<run>" / "weights").relative_to(REPOSITORY))
+def runs_of(stage: str, pipeline: str = "*") -> list[Path]:
+    """Run folders of a training stage, the oldest first; later ones are those of its controls."""
+    return sorted(path.parent for path in (WORK / stage).glob(f"{pipeline}/*/config.json"))
 
 
-def training(stage: str, script: str, words: list[str]) -> list[str]:
+def trained(stage: str, pipeline: str = "*") -> str:
+    """Where the weights of a training stage lie."""
+    found = runs_of(stage, pipeline)
+    return str(((found[0] if found else WORK / stage / "<run>") / "weights").relative_to(REPOSITORY))
+
+
+def training(stage: str, pipeline: str, words: list[str]) -> list[str]:
     """The command of a training in runs/release/<stage>, going on where it stopped if it was begun."""
-    begun = sorted((WORK / stage).glob("*/*/latest_model.ckpt"))
+    script = f"{pipeline}/{pipeline}__main.py"
+    begun = [folder for folder in runs_of(stage, pipeline) if (folder / "latest_model.ckpt").is_file()]
     if begun:
-        return [script, "--resume", str(begun[-1].parent)]
+        return [script, "--resume", str(begun[0])]
     return [script, *words, "--runs", str((WORK / stage).relative_to(REPOSITORY))]
+
+
+def average(names: list[str], out: str) -> list[str]:
+    """The command that averages the weights of training stages."""
+    return ["scripts/average_weights.py", *map(trained, names), "--data", f"{PREPARED}/utkface", "--out", out]
+
+
+def forget(stage: Stage) -> None:
+    """Remove the runs of a stage that is to be done again."""
+    folder = WORK / stage.release[0] / stage.release[1] if stage.release else WORK / stage.name
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def stages(sources: Path) -> list[Stage]:
     """All stages in order; `sources` is the folder of the archives."""
-    base, diff = "AgeRegBaseline/AgeRegBaseline__main.py", "DiffPipeline6/DiffPipeline6__main.py"
+    base, diff = "AgeRegBaseline", "DiffPipeline6"
     prepare = [
         ["scripts/prepare_data.py", kind, "--source", str(sources / archive), "--out", f"{PREPARED}/{folder}"]
         for kind, archive, folder in (
@@ -63,25 +82,35 @@ def stages(sources: Path) -> list[Stage]:
     second = [*BASE_DATA, "--epochs", "10", "--learning-rate", "5e-4", "--warm-up", "0.05"]
     third = [*BASE_DATA, "--epochs", "3", "--learning-rate", "3e-4", "--warm-up", "0.05",
              "--interval-fraction", "0.55", "--interval-weight", "1.0"]  # fmt: skip
+    fourth = [*BASE_DATA, "--epochs", "8", "--learning-rate", "6e-4", "--warm-up", "0.08",
+              "--interval-fraction", "0.5", "--interval-weight", "0.7"]  # fmt: skip
+    fifth = [*BASE_DATA, "--epochs", "5", "--learning-rate", "4e-4", "--warm-up", "0.05", "--weight-decay", "0.05",
+             "--interval-fraction", "0.5", "--interval-weight", "0.7"]  # fmt: skip
+    ep3, ranges = "Ep3Pipeline", "RangeClassOrdinalPipeline"  # in the folder of `difference`, whose embeddings they use
     return [
         Stage("data", prepare),
         Stage("base-1", [training("base-1", base, first)]),
         Stage("base-2", [training("base-2", base, [*second, "--init-weights", trained("base-1")])]),
         Stage("base-3", [training("base-3", base, [*third, "--init-weights", trained("base-2")])]),
-        Stage("base", [["scripts/average_weights.py", trained("base-2"), trained("base-3"),
-                        "--data", f"{PREPARED}/utkface", "--out", "weights/AgeRegBaseline"]]),
-        Stage("difference", [training("difference", diff, BASE_DATA)], ("difference", "DiffPipeline6")),
-        Stage("intervals", [["scripts/calibrate_intervals.py", "--data", f"{PREPARED}/utkface"]]),
+        Stage("base-mean", [average(["base-2", "base-3"], str((WORK / "base-mean").relative_to(REPOSITORY)))]),
+        Stage("base-4", [training("base-4", base, [*fourth, "--init-weights", "runs/release/base-mean"])]),
+        Stage("base-5", [training("base-5", base, [*fifth, "--init-weights", trained("base-4")])]),
+        Stage("base", [average(["base-4", "base-5"], "weights/AgeRegBaseline"), ["scripts/export_onnx.py"]]),
+        Stage("difference", [training("difference", diff, BASE_DATA)], ("difference", diff)),
+        Stage("ep3", [training("difference", ep3, BASE_DATA)], ("difference", ep3)),
+        Stage("ranges", [training("difference", ranges, BASE_DATA[:2])], ("difference", ranges)),
+        Stage("intervals", [["scripts/calibrate_intervals.py", "--data", f"{PREPARED}/utkface",
+                             "--ep3", f"weights/{ep3}", "--ranges", f"weights/{ranges}"]]),
         Stage("predictions", predictions(sources)),
-        Stage("metrics", [report(name) for name in ("AgeRegBaseline", "DiffPipeline6")]),
-        Stage("controls", controls()),
+        Stage("metrics", [report(name) for name in PIPELINES]),
+        Stage("controls", controls(sources)),
     ]  # fmt: skip
 
 
 def predictions(sources: Path) -> list[list[str]]:
-    """Commands that estimate every test set by both pipelines; the test splits are touched here alone."""
+    """Commands that estimate every test set by every pipeline; the test splits are touched here alone."""
     commands = []
-    for pipeline in ("AgeRegBaseline", "DiffPipeline6"):
+    for pipeline in PIPELINES:
         for name, words in {
             "utkface_test": ["--manifest", f"{PREPARED}/utkface/manifest.csv", "--split", "test", "--interval", "0.9"],
             "fairface_test": ["--manifest", f"{PREPARED}/fairface/manifest.csv", "--split", "test"],
@@ -93,20 +122,34 @@ def predictions(sources: Path) -> list[list[str]]:
     return commands
 
 
-def controls() -> list[list[str]]:
-    """Commands of the tables in DiffPipeline6/README.md."""
-    folder = "weights/DiffPipeline6"
+def controls(sources: Path) -> list[list[str]]:
+    """Commands of the tables in the READMEs of the pipelines."""
+    folder, ep3 = "weights/DiffPipeline6", "weights/Ep3Pipeline"
     data = [*BASE_DATA, "--runs", str((WORK / "difference").relative_to(REPOSITORY))]  # where the embeddings are kept
     simulated = [
         ["scripts/evaluate_references.py", f"{PREPARED}/utkface", "--split", "val", "--limit", "250",
          "--simulate", kind, "--out", f"{folder}/references_{kind}"]
         for kind in ("grey", "blur", "cast", "dark")
     ]  # fmt: skip
+    changed = {
+        "val": [f"{PREPARED}/utkface", "--split", "val", "--limit", "500"],
+        "fgnet_dev": [f"{PREPARED}/fgnet_dev"],
+        "photos": ["--manifest", str(sources / "photos" / "photos.csv")],
+    }
+    robust = [
+        ["scripts/evaluate_robustness.py", *words, "--out", f"weights/AgeRegBaseline/robustness_{name}.csv"]
+        for name, words in changed.items()
+    ]
+    classes = "RangeClassOrdinalPipeline"
     return [
+        *robust,
         ["scripts/evaluate_references.py", f"{PREPARED}/fgnet_dev", "--out", f"{folder}/references_fgnet_dev"],
         *simulated,
         ["DiffPipeline6/DiffPipeline6__infer.py", "--data", f"{PREPARED}/utkface", "--out", "out/differences"],
+        [f"{classes}/{classes}__infer.py", "--data", f"{PREPARED}/utkface", "--out", f"weights/{classes}/classes"],
+        ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--split", "test", "--out", f"{ep3}/controls.csv"],
         ["DiffPipeline6/DiffPipeline6__controls.py", *data, "--split", "test", "--out", f"{folder}/controls.csv"],
+        ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--ablations", "--seeds", "1", "--out", f"{ep3}/ablations.csv"],
         ["DiffPipeline6/DiffPipeline6__sweep.py", *data, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
     ]
 
@@ -117,12 +160,13 @@ def report(pipeline: str) -> list[str]:
     sets = [
         f"{name}={folder}/predictions/{name}.csv" for name in ("fairface_test", "fgnet_dev", "photos", "utkface_test")
     ]
-    return ["scripts/report_metrics.py", *sets, "--speed", "--weights", folder, "--json", f"{folder}/metrics.json"]
+    timed = ["--speed", "--weights", folder] if pipeline in PIPELINES[:2] else []
+    return ["scripts/report_metrics.py", *sets, *timed, "--json", f"{folder}/metrics.json"]
 
 
 def release(stage: str, target: str) -> None:
     """Copy the weights of a finished run to weights/<target>."""
-    source, folder = REPOSITORY / trained(stage), WEIGHTS / target
+    source, folder = REPOSITORY / trained(stage, target), WEIGHTS / target
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         if (source / name).is_file():
@@ -155,6 +199,8 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.first and arguments.first not in names:
             raise DataError(f"There is no stage '{arguments.first}'; they are {', '.join(names)}.")
         if arguments.first:
+            for stage in stages(sources)[names.index(arguments.first) :] if not arguments.plan else ():
+                forget(stage)
             done = {name: done[name] for name in names[: names.index(arguments.first)] if name in done}
         for number, name in enumerate(names):
             stage = stages(sources)[number]  # made anew: a stage's command depends on what the earlier ones left

@@ -1,0 +1,72 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from common.bar import BAR, BARConfig
+from common.checkpoints import load_bar, save_bar
+from common.errors import WeightsError
+from common.onnx_backend import MADE_OF, ONNX_FILE, export_onnx
+from common.pipeline import RELEASED, AgePredictBasicPipeline
+from scripts.export_onnx import main as export_main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Random weights of a small input, with batch statistics that are not those of a fresh network, and their graph."""
+    torch.manual_seed(0)
+    model = BAR(BARConfig(crop_size=48, input_size=48, decode="median"))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 2.0)
+            module.running_mean.normal_(0, 0.2)
+    folder = save_bar(model, tmp_path_factory.mktemp("onnx"), {})
+    export_onnx(load_bar(folder), folder)
+    return folder
+
+
+def crops(count: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, 48, 48, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_the_graph_says_what_the_weights_say(folder, count):
+    fast, slow = (AgePredictBasicPipeline.from_weights(folder, "cpu") for _ in range(2))
+    assert fast.graph is not None
+    slow.graph = None
+    for one, other in zip(fast.predict(crops(count)), slow.predict(crops(count)), strict=True):
+        assert np.abs(one - other).max() < 1e-3 and np.abs(other).max() > 0
+    assert np.array_equal(fast.predict(crops(count)).ages, fast.predict(crops(count)).ages)
+
+
+def test_without_a_graph_torch_estimates(folder, tmp_path):
+    bare = shutil.copytree(folder, tmp_path / "bare")
+    (bare / ONNX_FILE).unlink()
+    assert AgePredictBasicPipeline.from_weights(bare, "cpu").graph is None
+
+
+def test_a_graph_of_other_weights_is_refused(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    settings = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(settings | {MADE_OF: "0" * 40}))
+    with pytest.raises(WeightsError, match="export_onnx"):
+        AgePredictBasicPipeline.from_weights(other, "cpu")
+
+
+def test_the_script_checks_what_it_writes(folder, tmp_path, capsys):
+    bare = shutil.copytree(folder, tmp_path / "bare")
+    (bare / ONNX_FILE).unlink()
+    assert export_main(["--weights", str(bare)]) == 0
+    assert "ages within 0.0" in capsys.readouterr().out and (bare / ONNX_FILE).is_file()
+    assert export_main(["--weights", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_released_graph_is_that_of_the_released_weights():
+    fast, slow = (AgePredictBasicPipeline.from_weights(RELEASED, "cpu") for _ in range(2))
+    assert fast.graph is not None
+    slow.graph = None
+    some = np.random.default_rng(2).integers(0, 256, (200, 128, 128, 3), dtype=np.uint8)
+    assert np.abs(fast.predict(some).ages - slow.predict(some).ages).max() <= 0.05
