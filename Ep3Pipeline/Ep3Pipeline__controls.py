@@ -7,8 +7,8 @@
 Trains, with the settings of the released weights (or of --config), for each seed: full; (a) the same head that cannot
 see its references, only their ages; (b) the same head with another face's references, only when estimating, and in
 training too; and adds (c) the re-calibrations of the base fitted on the same unseen references. With --ablations:
-heads with one part of the method changed, and 1 to 3 iterations of the full one. Writes one CSV of predictions, from
-which --table prints the table again.
+heads with one part of the method changed, and 1 to 3 iterations of the full one (trained in one round). The base stays
+as it is. Writes one CSV of predictions, from which --table prints the table again.
 """
 
 import sys
@@ -20,7 +20,8 @@ from common.embedded import embed_data
 from common.runs import new_run
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 from Ep3Pipeline.Ep3Pipeline__model import RELEASED
-from Ep3Pipeline.Ep3Pipeline__train import Run, fit, predict, start_run
+from Ep3Pipeline.Ep3Pipeline__rounds import fit
+from Ep3Pipeline.Ep3Pipeline__train import Run, predict, start_run
 
 CONTROLS = {
     "full": {},
@@ -39,6 +40,7 @@ ABLATIONS = {
     "1 reference": {"references": 1},
     "5 references": {"references": 5},
     "30 references": {"references": 30},
+    "2 rounds of training": {"rounds": 2},
 }
 ITERATIONS = (2, 3)
 
@@ -60,16 +62,18 @@ def estimates(
     config: Ep3PipelineConfig, folders: list[str], split: str, seeds: int, ablations: bool
 ) -> Iterator[Estimates]:
     """Yield what every variant says, the re-calibrations once."""
+    config = replace(config, rounds=1) if ablations else config
     for seed in range(seeds):
         for name, settings in (ABLATIONS if ablations else CONTROLS).items():
             run = trained(replace(config, **settings, seed=seed), folders)
-            faces = embed_data(config, folders, split, 0, run.pipeline)
-            yield Estimates(name, seed, faces, predict(run, faces))
+            faces, iterations = embed_data(config, folders, split, 0, run.pipeline), run.progress.best_round
+            yield Estimates(name, seed, faces, predict(run, faces, iterations))
             if name == "full" and ablations:
                 for count in ITERATIONS:
                     yield Estimates(f"{count} iterations", seed, faces, predict(run, faces, count))
             elif name == "full":
-                yield Estimates("(b) permuted references", seed, faces, predict(with_retrieval(run, "permuted"), faces))
+                permuted = with_retrieval(run, "permuted")
+                yield Estimates("(b) permuted references", seed, faces, predict(permuted, faces, iterations))
     found = recalibrated(run.data.bank, faces)
     yield from found[:1] if ablations else found
 
@@ -81,8 +85,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def all_estimates() -> Iterator[Estimates]:
-        config = Ep3PipelineConfig(**stored_settings(arguments, Ep3PipelineConfig))
-        return estimates(config, arguments.data, arguments.split, arguments.seeds, arguments.ablations)
+        settings = stored_settings(arguments, Ep3PipelineConfig) | {"unfreeze_epoch": -1}
+        return estimates(
+            Ep3PipelineConfig(**settings), arguments.data, arguments.split, arguments.seeds, arguments.ablations
+        )
 
     return run_controls(arguments, "Ep3Pipeline controls", all_estimates)
 

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from common.errors import DataError
 from common.reference_bank import EMPTY, Found, ReferenceBank
 from common.tuning import look_live
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
+
+NOISE = 16  # width of the noise that takes the place of looks where references are random
 
 
 class Batch(NamedTuple):
@@ -127,19 +129,28 @@ def draw_some(found: Found, count: int, random: np.random.Generator) -> Found:
 def looked_up_with(embedding: np.ndarray, estimate: np.ndarray, ids: np.ndarray, retrieval: str) -> np.ndarray:
     """Embeddings [B, E] that references of faces are looked up with, as `retrieval` says.
 
-    nearest: their own [B, E]; random: noise that the id [B] of a face decides; permuted: that of the face with the next
-    lower estimate [B] (years), control (b).
+    nearest: their own [B, E]; random: noise [B, NOISE] that the id [B] of a face decides; permuted: that of the face
+    with the next lower estimate [B] (years), control (b).
     """
     if retrieval == "nearest":
         return embedding
     if retrieval == "random":
-        width = embedding.shape[1]
-        noise = [np.random.default_rng(zlib.crc32(str(number).encode())).normal(size=width) for number in ids]
-        return np.array(noise, np.float32).reshape(-1, width)
+        noise = [np.random.default_rng(zlib.crc32(str(number).encode())).normal(size=NOISE) for number in ids]
+        return np.array(noise, np.float32).reshape(-1, NOISE)
     order = np.argsort(estimate, kind="stable")
     other = np.empty_like(order)
     other[order] = np.roll(order, 1)
     return embedding[other]
+
+
+def looked_up_in(bank: ReferenceBank, retrieval: str) -> ReferenceBank:
+    """The bank, row for row, that references are looked up in: its own looks, or noise [N, NOISE] for random ones.
+
+    Noise on both sides makes every reference within the window as likely; noise beside real looks would not.
+    """
+    if retrieval != "random":
+        return bank
+    return replace(bank, embeddings=np.random.default_rng(0).normal(size=(len(bank), NOISE)).astype(np.float16))
 
 
 def training_estimates(
@@ -166,7 +177,7 @@ def draw(
     estimate = np.clip(estimate, config.youngest, config.oldest)
     embedding = queries.embeddings[views, numbers].astype(np.float32)  # [B, E]
     looks = looked_up_with(embedding, estimate, queries.id[numbers], config.retrieval)
-    near = data.bank.query(
+    near = looked_up_in(data.bank, config.retrieval).query(
         looks, estimate, config.pool * config.references, config.reference_window,
         queries.id[numbers], queries.person[numbers],
     )  # fmt: skip

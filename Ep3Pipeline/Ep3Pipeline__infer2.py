@@ -14,33 +14,39 @@ import sys
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from common.difference_inference import infer, refuse_contradictions
+from common.command_line import inference_parser
 from common.errors import DataError
-from common.inference import inference_parser
-from Ep3Pipeline.Ep3Pipeline__model import RELEASED, load_model
+from common.paths import WEIGHTS
 
 
 def make_parser() -> ArgumentParser:
     """The command line that every pipeline has, and --iterations."""
-    parser = inference_parser(__doc__, "full", RELEASED)
-    parser.add_argument("--iterations", type=int, default=1, metavar="N", help="correct up to N times over (1)")
+    parser = inference_parser(__doc__, "full", WEIGHTS / "Ep3Pipeline")
+    parser.add_argument("--iterations", type=int, metavar="N", help="correct up to N times over (what the weights say)")
     return parser
 
 
 def refuse(arguments: Namespace) -> None:
     """Raise DataError for options that do not go together."""
+    from common.difference_inference import refuse_contradictions
+
     refuse_contradictions(arguments)
+    if arguments.iterations is None:
+        return
     if arguments.iterations < 1:
         raise DataError(f"--iterations must be 1 or more, not {arguments.iterations}.")
-    if arguments.iterations > 1 and arguments.mode != "full":
+    if arguments.mode != "full":
         raise DataError(f"--iterations corrects again; it does not go with --mode {arguments.mode}.")
-    if arguments.iterations > 1 and arguments.interval is not None and not arguments.references:
-        raise DataError("--interval is calibrated on one correction; it does not go with --iterations.")
+    if arguments.interval is not None and not arguments.references:
+        raise DataError("--interval is calibrated on what the weights say; it does not go with --iterations.")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     arguments = make_parser().parse_args(argv)
+    from common.difference_inference import infer  # not before --help: they take a second
+    from Ep3Pipeline.Ep3Pipeline__model import load_model
+
     load = partial(load_model, arguments.weights, arguments.device, arguments.iterations)
     return infer(arguments, "Ep3Pipeline", load, refuse)
 

@@ -3,6 +3,8 @@
 python Ep3Pipeline__main.py                                    # on drawn faces, no download
 python Ep3Pipeline__main.py --data data/prepared/utkface data/prepared/fairface
 python Ep3Pipeline__main.py --data data/prepared/utkface --preset original --limit 500
+python Ep3Pipeline__main.py --data data/prepared/utkface --rounds 3
+python Ep3Pipeline__main.py --data data/prepared/utkface --preset end_to_end --limit 500
 python Ep3Pipeline__main.py --resume runs/Ep3Pipeline/2026-11-23_17-00-00
 """
 
@@ -12,7 +14,8 @@ from pathlib import Path
 from common.errors import UserError
 from common.runs import new_run, open_run
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig, parse_arguments
-from Ep3Pipeline.Ep3Pipeline__train import fit, start_run
+from Ep3Pipeline.Ep3Pipeline__rounds import fit
+from Ep3Pipeline.Ep3Pipeline__train import start_run
 from scripts.prepare_data import prepare_synthetic
 
 
@@ -37,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nStopped. Go on with: python Ep3Pipeline__main.py --resume {folder}", file=sys.stderr)
         return 130
-    print(f"Best validation error {run.progress.best:.2f} years; weights in {weights}")
+    best = run.progress
+    print(f"Best validation error {best.best:.2f} years (iterations: {best.best_round}); weights in {weights}")
     print(f"Try them: python Ep3Pipeline__infer2.py PHOTO --weights {weights}")
     return 0
 

@@ -20,12 +20,14 @@ from common.checkpoints import REPOSITORY
 from common.crops import align_face, decode_image, resize_crop
 from common.drawing import BLUE, new_figure, save_figure
 from common.errors import DataError, ImageError, UserError
-from common.faces import FaceDetector
+from common.faces import Face, FaceDetector
 from common.manifest import COLUMNS, OLDEST, SPLITS, age_bounds, read_manifest
 from common.splits import assign_splits, components, conflicting, duplicate_pairs, equal_pairs
-from scripts.data_readers import READERS, Entry, Problem, Source, SyntheticSource
+from scripts.data_readers import READERS, SyntheticSource
+from scripts.data_readers_source import Entry, Problem, Source
 
 SAVE_EVERY = 500  # pictures between two savings of the progress
+OWN_OPTIONS = {"count": "synthetic", "seed": "synthetic", "label": "appareal"}  # options of one set alone
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,6 +40,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--crops", action="store_true", help="the pictures are aligned crops: do not detect faces")
     parser.add_argument("--column", action="append", default=[], metavar="OUR=THEIRS", help="csv: rename a column")
     parser.add_argument("--split-file", type=Path, help="CSV with columns name,split: a published list to keep")
+    parser.add_argument("--label", choices=("real", "apparent"), default="real", help="appareal: which age to learn")
     parser.add_argument("--count", type=int, default=2000, help="synthetic: number of faces")
     parser.add_argument("--seed", type=int, default=0, help="synthetic: seed")
     return parser.parse_args(argv)
@@ -45,7 +48,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def open_source(arguments: argparse.Namespace) -> tuple[Source, list[Entry | Problem]]:
     """The source and what its reader makes of its names; raises DataError if nothing can be read."""
-    options = {"crops": arguments.crops, "columns": {}, "csv_name": ""}
+    options = {"crops": arguments.crops, "columns": {}, "csv_name": "", "label": arguments.label}
     if arguments.name == "synthetic":
         source = SyntheticSource(arguments.count, arguments.seed, arguments.size)
     elif arguments.source is None:
@@ -97,9 +100,24 @@ class CropMaker:
             return resize_crop(image, self.size)
         self.detector = self.detector or FaceDetector()
         faces = self.detector.detect(image)
+        if entry.box:
+            faces = faces_in(faces, entry.box)
         if not faces:
             raise ImageError(f"{entry.path}: no face found.")
         return align_face(image, faces[0].landmarks, self.size)
+
+
+def faces_in(faces: list[Face], box: tuple[float, float, float, float]) -> list[Face]:
+    """Faces whose centre lies in a box (left, top, right, bottom in pixels), the one nearest to its centre first."""
+    left, top, right, bottom = box
+
+    def distance(face: Face) -> float:
+        x, y = (face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2
+        if not (left <= x <= right and top <= y <= bottom):
+            return np.inf
+        return float(np.hypot(x - (left + right) / 2, y - (top + bottom) / 2))
+
+    return sorted((face for face in faces if distance(face) < np.inf), key=distance)
 
 
 def pack_crops(source: Source, entries: list[Entry], out: Path, size: int) -> pd.DataFrame:
@@ -156,7 +174,9 @@ def build_manifest(entries: list[Entry], packed: pd.DataFrame, crops: np.ndarray
     problem[conflict] = "shows the same picture as another file whose age differs by more than 2 years"
     left_out = [Problem(entries[row].path, problem[row]) for row in np.flatnonzero(problem != "")]
     keep = (problem == "").to_numpy()[rows]
-    return manifest.loc[keep, COLUMNS].reset_index(drop=True), rows[keep], left_out
+    further = pd.DataFrame(list(manifest["further"]), index=manifest.index).fillna("")
+    manifest = pd.concat([manifest[COLUMNS], further], axis=1)
+    return manifest.loc[keep].reset_index(drop=True), rows[keep], left_out
 
 
 def save_histogram(manifest: pd.DataFrame, path: Path) -> None:
@@ -188,7 +208,7 @@ def prepare(arguments: argparse.Namespace) -> None:
     settings = {
         key: str(value) if isinstance(value, Path) else value
         for key, value in vars(arguments).items()
-        if key != "out" and not (arguments.name != "synthetic" and key in ("count", "seed"))
+        if key != "out" and OWN_OPTIONS.get(key, arguments.name) == arguments.name
     }
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; --out takes a folder.")
@@ -209,14 +229,15 @@ def prepare(arguments: argparse.Namespace) -> None:
 def finish(out: Path, source: Source, entries: list[Entry | Problem], arguments: argparse.Namespace) -> None:
     """Pack the crops and write every file but prepared.json."""
     problems = [entry for entry in entries if isinstance(entry, Problem)]
-    good = []
+    good, listed = [], set()
     for entry in entries:
         if isinstance(entry, Entry):
-            reason = impossible(entry)
+            reason = "listed twice; its first label is used" if entry.path in listed else impossible(entry)
             if reason:
                 problems.append(Problem(entry.path, reason))
             else:
                 good.append(entry)
+                listed.add(entry.path)
     packed = pack_crops(source, good, out, arguments.size)
     crops = np.load(out / "crops.partial.npy", mmap_mode="r")
     manifest, rows, left_out = build_manifest(good, packed, crops, read_split_file(arguments.split_file))

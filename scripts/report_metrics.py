@@ -23,6 +23,7 @@ from common.metrics import summarise
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.predictions import read_predictions
 from DiffPipeline6.DiffPipeline6__model import load_model
+from scripts.protocols import read_split_file, split_hash
 
 
 def table_lines(results: dict[str, dict[str, Any]]) -> list[str]:
@@ -105,6 +106,9 @@ def report(arguments: argparse.Namespace) -> None:
         results[name] = summarise(read_predictions(path))
     print("\n".join(table_lines(results)))
     document: dict[str, Any] = {"sets": results}
+    if arguments.split_file:
+        split = read_split_file(arguments.split_file)
+        document["split_file"] = {"file": arguments.split_file.name, "hash": split_hash(split)}
     if arguments.speed:
         difference = (arguments.weights / "bank.npz").is_file()
         document["speed"] = (measure_correction if difference else measure_speed)(arguments.weights)
@@ -118,6 +122,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", nargs="+", metavar="NAME=CSV", help="a name and its predictions table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all metrics here")
+    parser.add_argument(
+        "--split-file", type=Path, metavar="CSV", help="name the splits used, with their hash, in --json"
+    )
     parser.add_argument("--speed", action="store_true", help="also time the weights on the CPU")
     parser.add_argument("--weights", type=Path, default=RELEASED, metavar="DIR", help="weights to time")
     try:

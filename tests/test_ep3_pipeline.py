@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,15 @@ from common.controls import control_table
 from common.correction import Correction, Faces
 from common.manifest import load_prepared
 from common.predictions import read_predictions
+from common.reference_bank import ReferenceBank
 from Ep3Pipeline import Ep3Pipeline__train as train_module
-from Ep3Pipeline.Ep3Pipeline__config import parse_arguments
+from Ep3Pipeline.Ep3Pipeline__config import PairHeadConfig, parse_arguments
 from Ep3Pipeline.Ep3Pipeline__controls import main as controls
 from Ep3Pipeline.Ep3Pipeline__dataset import looked_up_with
 from Ep3Pipeline.Ep3Pipeline__infer import main as infer
 from Ep3Pipeline.Ep3Pipeline__infer2 import main as infer2
 from Ep3Pipeline.Ep3Pipeline__main import main as train
-from Ep3Pipeline.Ep3Pipeline__model import SETTLED, load_model
+from Ep3Pipeline.Ep3Pipeline__model import SETTLED, IteratedCorrector, load_model
 from tests.difference_checks import WRONG_WORDS, check_drawings, check_modes, check_one_line, check_pairs, check_resume
 
 
@@ -122,6 +124,7 @@ def test_your_own_references(weights, synthetic_set, tmp_path, capsys):
         (["--iterations", "0"], "1 or more"),
         (["--iterations", "2", "--mode", "bypass"], "bypass"),
         (["--iterations", "2", "--interval", "0.9"], "--iterations"),
+        (["--iterations", "1", "--mode", "oracle"], "oracle"),
         (["--interval", "0.9"], "no intervals"),
     ],
 )
@@ -196,3 +199,23 @@ def test_references_are_looked_up_with_the_face_with_noise_or_with_another_face(
     noise = looked_up_with(embedding, estimate, ids, "random")
     again = looked_up_with(embedding[::-1], estimate, ids[::-1], "random")[::-1]
     assert np.array_equal(noise, again) and noise.std() > 0.5 and not np.allclose(noise[0], noise[1])
+
+
+def test_random_references_are_the_same_on_two_runs_and_any_of_about_the_age(tiny_run):
+    random = np.random.default_rng(1)
+    looks = 1 + random.normal(0, 0.1, (600, 8)).astype(np.float32)  # all alike, as faces are
+    looks[:20] *= random.normal(0, 1, 8)  # and a few that are not
+    names = np.array([f"r{number}" for number in range(600)])
+    faces = Faces(looks[300:], np.full(300, 40, np.float32), names[300:], np.full(300, ""))
+    ages = np.repeat(np.float32([40, 60]), 300)
+    bank = ReferenceBank(looks.astype(np.float16), ages, ages, ages < 0, np.full(600, ""), names, "abc")
+    found = {}
+    for name, retrieval in (("nearest", "nearest"), ("random", "random"), ("again", "random")):
+        head = SimpleNamespace(config=PairHeadConfig(retrieval=retrieval))
+        found[name] = IteratedCorrector(None, head, bank, 10, 3.0).find(faces)
+    assert np.array_equal(found["random"].index, found["again"].index)
+    assert (found["random"].index != found["nearest"].index).mean() > 0.9
+    index = found["random"].index
+    assert index.max() < 300 and all(len(set(row)) == 10 for row in index)
+    used = np.bincount(index.ravel(), minlength=300)  # 10 each, were it drawn
+    assert used.std() < 1.5 * np.sqrt(10) and used[:20].mean() == pytest.approx(10, abs=3)
