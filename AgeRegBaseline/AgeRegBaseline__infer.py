@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from common.age_distribution import median
+from common.command_line import input_parser
 from common.drawing import draw_distribution
 from common.errors import UserError
-from common.inference import input_parser, list_inputs, read_faces
+from common.inference import list_inputs, read_faces
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 
 

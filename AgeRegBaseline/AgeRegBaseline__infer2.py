@@ -10,11 +10,9 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 import sys
 from argparse import Namespace
 
-from common.drawing import draw_photos
+from common.command_line import inference_parser
 from common.errors import DataError, UserError
-from common.inference import add_intervals, estimate_base, exit_status, inference_parser, list_inputs, print_result
-from common.pipeline import RELEASED, AgePredictBasicPipeline
-from common.predictions import write_predictions
+from common.paths import WEIGHTS
 
 
 def refuse_what_is_missing(arguments: Namespace) -> None:
@@ -28,27 +26,36 @@ def refuse_what_is_missing(arguments: Namespace) -> None:
         raise DataError("--explain draws photos; it does not go with --crops or --manifest.")
 
 
+def estimate(arguments: Namespace) -> int:
+    """Estimate all inputs of a command line and report; returns the exit status, raises UserError."""
+    from common.drawing import draw_photos  # not before --help: these take a second
+    from common.inference import add_intervals, estimate_base, exit_status, list_inputs, print_result
+    from common.pipeline import AgePredictBasicPipeline
+    from common.predictions import write_predictions
+
+    refuse_what_is_missing(arguments)
+    manifest = list_inputs(arguments)
+    pipeline = AgePredictBasicPipeline.from_weights(arguments.weights, arguments.device)
+    base = estimate_base(manifest, arguments, pipeline)
+    if arguments.interval is not None:
+        add_intervals(base, arguments.interval, arguments.weights, "bypass")
+    print_result(base.table)
+    if arguments.out:
+        write_predictions(base.table, arguments.out)
+        print(f"predictions: {arguments.out}")
+    if arguments.explain:
+        draw_photos(base.table, arguments.explain)
+    return exit_status(base.table)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
-    arguments = inference_parser(__doc__, "bypass", RELEASED).parse_args(argv)
+    arguments = inference_parser(__doc__, "bypass", WEIGHTS / "AgeRegBaseline").parse_args(argv)
     try:
-        refuse_what_is_missing(arguments)
-        manifest = list_inputs(arguments)
-        pipeline = AgePredictBasicPipeline.from_weights(arguments.weights, arguments.device)
-        base = estimate_base(manifest, arguments, pipeline)
-        table = base.table
-        if arguments.interval is not None:
-            add_intervals(base, arguments.interval, arguments.weights, "bypass")
-        print_result(table)
-        if arguments.out:
-            write_predictions(table, arguments.out)
-            print(f"predictions: {arguments.out}")
-        if arguments.explain:
-            draw_photos(table, arguments.explain)
+        return estimate(arguments)
     except UserError as error:
         print(f"AgeRegBaseline: {error}", file=sys.stderr)
         return 2
-    return exit_status(table)
 
 
 if __name__ == "__main__":

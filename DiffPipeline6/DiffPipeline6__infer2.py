@@ -12,14 +12,16 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 import sys
 from functools import partial
 
-from common.difference_inference import infer, refuse_contradictions
-from common.inference import inference_parser
-from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
+from common.command_line import inference_parser
+from common.paths import WEIGHTS
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
-    arguments = inference_parser(__doc__, "full", RELEASED).parse_args(argv)
+    arguments = inference_parser(__doc__, "full", WEIGHTS / "DiffPipeline6").parse_args(argv)
+    from common.difference_inference import infer, refuse_contradictions  # not before --help: they take a second
+    from DiffPipeline6.DiffPipeline6__model import load_model
+
     load = partial(load_model, arguments.weights, arguments.device)
     return infer(arguments, "DiffPipeline6", load, refuse_contradictions)
 

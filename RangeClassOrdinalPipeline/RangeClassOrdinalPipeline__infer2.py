@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.command_line import inference_parser
 from common.correction import Faces, correct_table
 from common.difference_inference import explain, refuse_contradictions
 from common.errors import DataError, UserError
@@ -24,7 +25,6 @@ from common.inference import (
     add_intervals,
     estimate_base,
     exit_status,
-    inference_parser,
     list_inputs,
     print_gain,
     print_result,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ from common.torchvision_cpu import allow_torchvision_import
 
 HEADS = ("distribution", "mean_variance", "regression")
 DECODES = ("mean", "median")
+LARGEST = 4096  # pixels of a side
+TOGETHER = 4  # so few images are estimated in one pass with their mirrors; of more, two passes are as fast or faster
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class BARConfig:
     mirror: bool = True
 
     def __post_init__(self):
+        for field in fields(BARConfig):
+            value = getattr(self, field.name)
+            if type(value) is not field.type and not (field.type is float and type(value) is int):
+                raise TypeError(f"{field.name} must be of type {field.type.__name__}, not '{value}'.")
         for value, allowed, key in (
             (self.backbone, tuple(BACKBONES), "backbone"),
             (self.head, HEADS, "head"),
@@ -60,6 +66,8 @@ class BARConfig:
                 raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
         if self.min_age >= self.max_age:
             raise ValueError(f"min_age {self.min_age} must be below max_age {self.max_age}.")
+        if not (0 < self.crop_size <= LARGEST and 0 < self.input_size <= LARGEST and 0 < self.crop_fraction <= 1):
+            raise ValueError(f"crop_size and input_size must be 1 to {LARGEST} px, crop_fraction above 0 and up to 1.")
 
 
 class BAROutput(NamedTuple):
@@ -108,10 +116,13 @@ class BAR(nn.Module):
 
 def estimate(model: Callable[[Tensor], BAROutput], images: Tensor) -> BAROutput:
     """What a BAR (or its graph) says of images [B, 3, I, I] float in 0..1, averaged with their mirrors if so set."""
-    output = model(images)
     if not model.config.mirror:
-        return output
-    mirrored = model(images.flip(3))
+        return model(images)
+    if len(images) <= TOGETHER:
+        both = model(torch.cat([images, images.flip(3)]))
+        output, mirrored = (BAROutput(*part) for part in zip(*(tensor.chunk(2) for tensor in both), strict=True))
+    else:
+        output, mirrored = model(images), model(images.flip(3))
     log_probs = torch.logaddexp(output.log_probs, mirrored.log_probs) - math.log(2)  # [B, n_ages] of the mean
     return BAROutput((output.age + mirrored.age) / 2, log_probs, (output.embedding + mirrored.embedding) / 2)
 

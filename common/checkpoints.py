@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from common.bar import BAR, BARConfig
 from common.errors import WeightsError
+from common.files import replacing
+from common.paths import REPOSITORY
+from common.paths import WEIGHTS as WEIGHTS
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-WEIGHTS = REPOSITORY / "weights"
 MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
 
@@ -27,10 +28,20 @@ def save_bar(model: BAR, folder: str | Path, notes: dict[str, Any]) -> Path:
         name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
         for name, value in model.state_dict().items()
     }
-    save_file(tensors, folder / MODEL_FILE)
+    write_tensors(tensors, folder / MODEL_FILE)
     own = {field.name: getattr(model.config, field.name) for field in fields(BARConfig)}
-    (folder / CONFIG_FILE).write_text(json.dumps({"model": own, **notes}, indent=1) + "\n")
+    with replacing(folder / CONFIG_FILE) as whole:
+        whole.write_text(json.dumps({"model": own, **notes}, indent=1) + "\n")
     return folder
+
+
+def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Write a safetensors file, an older one staying whole until then; raises WeightsError if it cannot be written."""
+    try:
+        with replacing(path) as whole:
+            save_file(tensors, whole)
+    except (OSError, SafetensorError) as error:  # a full disk is a SafetensorError here
+        raise WeightsError(f"The weights {path} cannot be written ({error}); is the disk full?") from None
 
 
 def load_bar(folder: str | Path, device: str | torch.device = "cpu") -> BAR:
@@ -41,14 +52,16 @@ def load_bar(folder: str | Path, device: str | torch.device = "cpu") -> BAR:
             raise WeightsError(f"{folder} holds no released weights (no {name}); check --weights.")
     try:
         config = BARConfig(**json.loads((folder / CONFIG_FILE).read_text())["model"])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        model = BAR(config)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{folder / CONFIG_FILE} does not describe a base regressor ({error}).") from None
-    model = BAR(config)
     try:
         model.load_state_dict({name: value.float() for name, value in load_file(folder / MODEL_FILE).items()})
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{folder / MODEL_FILE} does not fit its config.json ({reason}).") from None
+    if not all(value.isfinite().all() for value in model.state_dict().values()):
+        raise WeightsError(f"{folder / MODEL_FILE} holds numbers that are not finite; get the weights again.")
     return model.to(device, memory_format=torch.channels_last).eval()
 
 
@@ -63,10 +76,16 @@ def trained_on(folder: str | Path) -> list[str] | None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a training state so that a kill at any moment leaves either the old or the new file."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    """Write a training state so that a kill at any moment leaves either the old or the new file.
+
+    Raises WeightsError if that place cannot be written.
+    """
+    try:
+        with replacing(path) as whole:
+            torch.save(state, whole)
+    except (OSError, RuntimeError) as error:  # a full disk is a RuntimeError here
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"The checkpoint {path} cannot be written ({reason}); is the disk full?") from None
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -111,9 +111,9 @@ def correct_table(base: BaseEstimates, corrector: Corrector, oracle: bool = Fals
     correction = corrector.correct(faces, at_age)
     table.loc[rows, "age"] = correction.age.astype(float)
     table.loc[rows, "n_references"] = correction.mask.sum(axis=1)
-    names = np.array([number[:8] for number in corrector.bank.id])
     table.loc[rows, "reference_ids"] = [
-        " ".join(names[index[mask]]) for index, mask in zip(correction.index, correction.mask, strict=True)
+        " ".join(number[:8] for number in corrector.bank.id[index[mask]])
+        for index, mask in zip(correction.index, correction.mask, strict=True)
     ]
     several = correction.mask.sum(axis=1) > 1
     spread = np.full(len(rows), np.nan)

@@ -45,6 +45,8 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as picture:
+                if picture.format == "EPS":  # a program in PostScript, which Pillow would have another program run
+                    raise UnidentifiedImageError
                 upright = ImageOps.exif_transpose(picture)
                 image = _to_rgb(upright)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

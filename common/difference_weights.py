@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from common.checkpoints import CONFIG_FILE, MODEL_FILE
+from common.checkpoints import CONFIG_FILE, MODEL_FILE, write_tensors
 from common.errors import WeightsError
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
@@ -35,7 +35,8 @@ def save_difference(folder: Path, head: nn.Module, bank: ReferenceBank, base: Pa
     `head.config` is the dataclass the head was made from; `notes["training"]` are the settings of the training.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().cpu().contiguous() for name, value in head.state_dict().items()}, folder / MODEL_FILE)
+    tensors = {name: value.half().cpu().contiguous() for name, value in head.state_dict().items()}
+    write_tensors(tensors, folder / MODEL_FILE)
     bank.save(folder / BANK_FILE)
     own = {field.name: getattr(head.config, field.name) for field in fields(head.config)}
     document = {"head": own, "base_fingerprint": bank.fingerprint, **notes}

@@ -3,8 +3,10 @@
 import copy
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -12,8 +14,12 @@ from torch.nn.utils import parametrize
 from common.bar import BAR, BAROutput
 from common.checkpoints import CONFIG_FILE, fingerprint
 from common.errors import WeightsError
+from common.torchvision_cpu import allow_torchvision_import
 
 ONNX_FILE, MADE_OF = "model.onnx", "onnx_of"
+
+
+CHUNK = 8  # images in one run: what one layer hands to the next then stays in the cache
 
 
 class _Float(nn.Module):
@@ -22,8 +28,7 @@ class _Float(nn.Module):
 
 
 def _half_stored(model: BAR) -> BAR:
-    """A copy of a BAR on the CPU, in evaluation mode, that keeps its state as float16 and uses it as float32."""
-    model = copy.deepcopy(model).cpu().eval()
+    """The BAR with its state kept as float16 and used as float32, changed in place."""
     for path, value in model.state_dict().items():
         if value.is_floating_point():
             owner, _, name = path.rpartition(".")
@@ -31,6 +36,35 @@ def _half_stored(model: BAR) -> BAR:
             getattr(module, name).data = value.half()
             parametrize.register_parametrization(module, name, _Float(), unsafe=True)
     return model
+
+
+def _with_fixed_padding(model: BAR) -> BAR:
+    """The BAR with the padding of its "same" convolutions fixed to its input size, changed in place.
+
+    Padding worked out from the shape of every image would keep ONNX Runtime from joining it with the convolution.
+    """
+    allow_torchvision_import()
+    from timm.layers import Conv2dSame
+
+    found = {name: module for name, module in model.named_modules() if isinstance(module, Conv2dSame)}
+    margins: dict[str, tuple[int, int, int, int]] = {}
+    for name, module in found.items():
+        module.register_forward_hook(partial(_note_margins, margins, name))
+    size = model.config.input_size
+    with torch.inference_mode():
+        model(torch.zeros(1, 3, size, size, device=model.mean.device))
+    for name, same in found.items():
+        plain = nn.Conv2d(same.in_channels, same.out_channels, same.kernel_size, same.stride, groups=same.groups)
+        plain.weight, plain.bias = same.weight, same.bias
+        owner, _, own = name.rpartition(".")
+        setattr(model.get_submodule(owner), own, nn.Sequential(nn.ZeroPad2d(margins[name]), plain))
+    return model
+
+
+def _note_margins(margins: dict, name: str, module: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+    needed = (output.shape[3] - 1) * module.stride[0] + module.kernel_size[0] - inputs[0].shape[3]
+    before, after = max(needed, 0) // 2, max(needed, 0) - max(needed, 0) // 2
+    margins[name] = (before, after, before, after)  # left, right, top, bottom: images and kernels are square
 
 
 def export_onnx(model: BAR, folder: str | Path) -> Path:
@@ -41,10 +75,11 @@ def export_onnx(model: BAR, folder: str | Path) -> Path:
     folder = Path(folder)
     size = model.config.input_size
     names = ["images", "age", "log_probs", "embedding"]
+    model = _half_stored(_with_fixed_padding(copy.deepcopy(model).cpu().eval()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own successor
         torch.onnx.export(
-            _half_stored(model), (torch.rand(2, 3, size, size),), folder / ONNX_FILE, dynamo=False,
+            model, (torch.rand(2, 3, size, size),), folder / ONNX_FILE, dynamo=False,
             do_constant_folding=False,
             input_names=names[:1], output_names=names[1:], dynamic_axes={name: {0: "B"} for name in names},
             opset_version=17, training=torch.onnx.TrainingMode.PRESERVE,
@@ -67,7 +102,8 @@ class OnnxBase:
 
     def __call__(self, images: Tensor) -> BAROutput:
         """What the BAR says of images [B, 3, I, I] float32 in 0..1."""
-        return BAROutput(*map(torch.from_numpy, self.session.run(None, {"images": images.contiguous().numpy()})))
+        parts = [self.session.run(None, {"images": part.contiguous().numpy()}) for part in images.split(CHUNK)]
+        return BAROutput(*(torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)))
 
 
 def load_onnx(folder: str | Path, model: BAR) -> OnnxBase | None:
@@ -79,4 +115,8 @@ def load_onnx(folder: str | Path, model: BAR) -> OnnxBase | None:
         raise WeightsError(
             f"{folder / ONNX_FILE} was not made of the weights beside it; run scripts/export_onnx.py, or delete it."
         )
-    return OnnxBase(folder, model)
+    try:
+        return OnnxBase(folder, model)
+    except Exception as error:  # onnxruntime raises classes of its own
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{folder / ONNX_FILE} cannot be loaded ({reason}); run scripts/export_onnx.py.") from None

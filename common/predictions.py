@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from common.errors import DataError
+from common.files import replacing
 from common.manifest import age_bounds
 
 COLUMNS = [
@@ -35,12 +36,13 @@ def prediction_table(manifest: pd.DataFrame, ages: np.ndarray) -> pd.DataFrame:
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
     """Write a predictions table as CSV, COLUMNS before any others, numbers with two decimals.
 
-    Raises DataError if that place cannot be written.
+    An older table stays whole until the new one is. Raises DataError if that place cannot be written.
     """
     further = [name for name in table.columns if name not in COLUMNS]
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        table[[*COLUMNS, *further]].to_csv(path, index=False, float_format="%.2f")
+        with replacing(path) as whole:
+            table[[*COLUMNS, *further]].to_csv(whole, index=False, float_format="%.2f")
     except OSError as error:
         raise DataError(f"The predictions cannot be written to {path} ({error.strerror}).") from None
 

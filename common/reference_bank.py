@@ -4,18 +4,21 @@ No picture is stored. A bank belongs to the BAR weights that made its embeddings
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
+from common.age_index import AgeIndex
 from common.difference_heads import References
 from common.errors import DataError, WeightsError
+from common.files import replacing
 
 EMPTY = -1
-ARRAYS = ("embeddings", "ages", "estimates", "seen", "person", "id")
+KINDS = {"embeddings": "f", "ages": "f", "estimates": "f", "seen": "b", "person": "U", "id": "U"}  # numpy's letters
+ARRAYS = tuple(KINDS)
 
 
 class Found(NamedTuple):
@@ -48,16 +51,33 @@ class ReferenceBank:
                 raise DataError(f"A bank of {len(self.embeddings)} embeddings has {len(getattr(self, name))} {name}.")
         if not len(self.embeddings):
             raise DataError("A bank needs at least one reference.")
+        wrong = [name for name, kind in KINDS.items() if getattr(self, name).dtype.kind != kind]
+        if wrong or self.embeddings.ndim != 2:
+            raise DataError(f"The {(*wrong, 'embeddings')[0]} of a bank are not what they should be.")
         if not (np.isfinite(self.ages).all() and np.isfinite(self.estimates).all()):
             raise DataError("Every reference needs an age and an estimate.")
-        unit = self.embeddings.astype(np.float32)
-        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-6)
-        object.__setattr__(self, "unit", unit)  # [N, E] float32 embeddings of length 1
-        object.__setattr__(self, "_ids", _index(self.id))
-        object.__setattr__(self, "_persons", _index(self.person))
 
     def __len__(self) -> int:
         return len(self.ages)
+
+    @cached_property
+    def unit(self) -> np.ndarray:
+        """The embeddings [N, E] float32 scaled to length 1."""
+        unit = self.embeddings.astype(np.float32)
+        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-6)
+        return unit
+
+    @cached_property
+    def _by_age(self) -> AgeIndex:
+        return AgeIndex(self.embeddings, self.ages)
+
+    @cached_property
+    def _of_id(self) -> "RowsOfName":
+        return RowsOfName(self.id)
+
+    @cached_property
+    def _of_person(self) -> "RowsOfName":
+        return RowsOfName(self.person)
 
     def query(
         self,
@@ -83,16 +103,16 @@ class ReferenceBank:
         -------
         Found, without repeated rows.
         """
-        unit = embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-6)
-        similarity = unit.astype(np.float32) @ self.unit.T  # [B, N]
-        allowed = np.abs(self.ages[None, :] - estimate[:, None]) <= reference_window  # [B, N]
-        allowed &= ~_same(self._ids, np.asarray(exclude_id))
-        allowed &= ~_same(self._persons, np.asarray(exclude_person))
+        unit = (embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+        excluded = [
+            np.concatenate([self._of_id[number], self._of_person[name]])
+            for number, name in zip(exclude_id, exclude_person, strict=True)
+        ]
         if person is not None:
-            allowed &= _same(self._persons, np.asarray(person))
-        similarity[~allowed] = -np.inf
+            others = [np.setdiff1d(np.arange(len(self)), self._of_person[name]) for name in person]
+            excluded = [np.concatenate(both) for both in zip(excluded, others, strict=True)]
         wanted = min(k, len(self))
-        values, nearest = (t.numpy() for t in torch.topk(torch.from_numpy(similarity), wanted, dim=1))  # [B, wanted]
+        values, nearest = self._by_age.nearest(unit, estimate, wanted, reference_window, excluded)  # [B, wanted]
         order = np.lexsort((nearest, -values), axis=1)
         values, nearest = np.take_along_axis(values, order, 1), np.take_along_axis(nearest, order, 1)
         mask = np.pad(np.isfinite(values), ((0, 0), (0, k - wanted)))
@@ -108,14 +128,16 @@ class ReferenceBank:
 
     def rows(self, keep: np.ndarray) -> "ReferenceBank":
         """The part of the bank where `keep` [N] is True (or that these row numbers name)."""
-        parts = {
-            name: getattr(self, name)[keep] for name in ("embeddings", "ages", "estimates", "seen", "person", "id")
-        }
+        parts = {name: getattr(self, name)[keep] for name in ARRAYS}
         return ReferenceBank(**parts, fingerprint=self.fingerprint)
 
     def save(self, path: str | Path) -> None:
-        """Write a compressed .npz (no pickles in it)."""
-        np.savez_compressed(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+        """Write a compressed .npz (no pickles in it), whole or not at all; raises DataError if it cannot be written."""
+        try:
+            with replacing(path) as whole:
+                np.savez_compressed(whole, **{field.name: getattr(self, field.name) for field in fields(self)})
+        except OSError as error:
+            raise DataError(f"The bank {path} cannot be written ({error.strerror}).") from None
 
 
 def load_bank(path: str | Path, fingerprint: str) -> ReferenceBank:
@@ -123,7 +145,7 @@ def load_bank(path: str | Path, fingerprint: str) -> ReferenceBank:
     try:
         with np.load(path, allow_pickle=False) as stored:
             parts = {field.name: stored[field.name] for field in fields(ReferenceBank)}
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
+    except Exception as error:  # zip, zlib, numpy and plain Python errors, according to what is broken
         raise WeightsError(f"{path} cannot be read as a reference bank ({error}).") from None
     parts["fingerprint"] = str(parts["fingerprint"])
     if parts["fingerprint"] != fingerprint:
@@ -131,20 +153,25 @@ def load_bank(path: str | Path, fingerprint: str) -> ReferenceBank:
             f"{path} was made with other base weights ({parts['fingerprint'][:8]}) than those in use "
             f"({fingerprint[:8]}); build it again."
         )
-    return ReferenceBank(**parts)
+    bank = ReferenceBank(**parts)
+    if not np.isfinite(bank.embeddings).all():
+        raise DataError(f"{path} has embeddings that are not finite; build it again.")
+    return bank
 
 
-def _index(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Different names in order, and the place of each row's name among them [N]."""
-    return np.unique(names, return_inverse=True)
+class RowsOfName:
+    """Which of N rows have a name; `rows[name]` [n] int64, ascending, empty for '' and unknown names."""
 
+    def __init__(self, names: np.ndarray):
+        self.known, codes, counts = np.unique(names, return_inverse=True, return_counts=True)
+        self.order = np.argsort(codes, kind="stable")  # [N] rows, those of one name together
+        self.ends = np.cumsum(counts)
 
-def _same(index: tuple[np.ndarray, np.ndarray], wanted: np.ndarray) -> np.ndarray:
-    """Mask [B, N] bool of rows with the wanted name [B] of each query; '' is the name of nobody."""
-    known, codes = index
-    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    hit = (known[place] == wanted) & (wanted != "")
-    return np.where(hit, place, EMPTY)[:, None] == codes[None, :]
+    def __getitem__(self, name: str) -> np.ndarray:
+        place = np.searchsorted(self.known, name)
+        if not name or place == len(self.known) or self.known[place] != name:
+            return self.order[:0]
+        return self.order[self.ends[place - 1] if place else 0 : self.ends[place]]
 
 
 def concatenate(banks: list[ReferenceBank]) -> ReferenceBank:

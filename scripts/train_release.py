@@ -82,20 +82,13 @@ def stages(sources: Path) -> list[Stage]:
     second = [*BASE_DATA, "--epochs", "10", "--learning-rate", "5e-4", "--warm-up", "0.05"]
     third = [*BASE_DATA, "--epochs", "3", "--learning-rate", "3e-4", "--warm-up", "0.05",
              "--interval-fraction", "0.55", "--interval-weight", "1.0"]  # fmt: skip
-    fourth = [*BASE_DATA, "--epochs", "8", "--learning-rate", "6e-4", "--warm-up", "0.08",
-              "--interval-fraction", "0.5", "--interval-weight", "0.7"]  # fmt: skip
-    fifth = [*BASE_DATA, "--epochs", "5", "--learning-rate", "4e-4", "--warm-up", "0.05", "--weight-decay", "0.05",
-             "--interval-fraction", "0.5", "--interval-weight", "0.7"]  # fmt: skip
     ep3, ranges = "Ep3Pipeline", "RangeClassOrdinalPipeline"  # in the folder of `difference`, whose embeddings they use
     return [
         Stage("data", prepare),
         Stage("base-1", [training("base-1", base, first)]),
         Stage("base-2", [training("base-2", base, [*second, "--init-weights", trained("base-1")])]),
         Stage("base-3", [training("base-3", base, [*third, "--init-weights", trained("base-2")])]),
-        Stage("base-mean", [average(["base-2", "base-3"], str((WORK / "base-mean").relative_to(REPOSITORY)))]),
-        Stage("base-4", [training("base-4", base, [*fourth, "--init-weights", "runs/release/base-mean"])]),
-        Stage("base-5", [training("base-5", base, [*fifth, "--init-weights", trained("base-4")])]),
-        Stage("base", [average(["base-4", "base-5"], "weights/AgeRegBaseline"), ["scripts/export_onnx.py"]]),
+        Stage("base", [average(["base-2", "base-3"], "weights/AgeRegBaseline"), ["scripts/export_onnx.py"]]),
         Stage("difference", [training("difference", diff, BASE_DATA)], ("difference", diff)),
         Stage("ep3", [training("difference", ep3, BASE_DATA)], ("difference", ep3)),
         Stage("ranges", [training("difference", ranges, BASE_DATA[:2])], ("difference", ranges)),

@@ -2,14 +2,16 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from common.bar import BAR, BARConfig
 from common.checkpoints import load_bar, save_bar
 from common.errors import WeightsError
-from common.onnx_backend import MADE_OF, ONNX_FILE, export_onnx
+from common.onnx_backend import MADE_OF, ONNX_FILE, export_onnx, load_onnx
 from common.pipeline import RELEASED, AgePredictBasicPipeline
+from common.synthetic import render_face, sample_identity
 from scripts.export_onnx import main as export_main
 
 
@@ -31,7 +33,7 @@ def crops(count: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, 48, 48, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("count", [1, 7])
+@pytest.mark.parametrize("count", [1, 7, 19])  # one pass with the mirrors, two passes, several chunks
 def test_the_graph_says_what_the_weights_say(folder, count):
     fast, slow = (AgePredictBasicPipeline.from_weights(folder, "cpu") for _ in range(2))
     assert fast.graph is not None
@@ -39,6 +41,41 @@ def test_the_graph_says_what_the_weights_say(folder, count):
     for one, other in zip(fast.predict(crops(count)), slow.predict(crops(count)), strict=True):
         assert np.abs(one - other).max() < 1e-3 and np.abs(other).max() > 0
     assert np.array_equal(fast.predict(crops(count)).ages, fast.predict(crops(count)).ages)
+
+
+@pytest.mark.parametrize("size", [48, 56, 64])  # an odd number of pixels is halved at another layer in each
+def test_the_padding_fixed_in_the_graph_is_that_of_the_network(tmp_path, size):
+    torch.manual_seed(1)
+    model = BAR(BARConfig(crop_size=size, crop_fraction=1.0, input_size=size)).eval()
+    folder = save_bar(model, tmp_path, {})
+    export_onnx(load_bar(folder), folder)
+    graph = onnx.load(folder / ONNX_FILE).graph
+    assert sum(node.op_type == "Conv" for node in graph.node) == 49
+    pads = [node for node in graph.node if node.op_type == "Pad"]
+    assert len(pads) == 5 and not any(node.op_type == "Ceil" for node in graph.node)
+    images = torch.rand(2, 3, size, size)
+    with torch.inference_mode():
+        one, other = load_onnx(folder, model)(images), load_bar(folder)(images)
+    assert (one.embedding - other.embedding).abs().max() < 1e-4 and other.embedding.abs().max() > 1e-2
+
+
+def test_a_broken_graph_is_one_sentence(folder, tmp_path):
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    (broken / ONNX_FILE).write_bytes(b"no graph")
+    with pytest.raises(WeightsError, match="cannot be loaded") as caught:
+        AgePredictBasicPipeline.from_weights(broken, "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_ages_of_a_graph_of_the_released_weights_are_those_of_torch(tmp_path):
+    folder = shutil.copytree(RELEASED, tmp_path / "released")
+    export_onnx(load_bar(folder), folder)
+    fast, slow = (AgePredictBasicPipeline.from_weights(folder, "cpu") for _ in range(2))
+    slow.graph = None
+    random = np.random.default_rng(0)
+    faces = np.stack([render_face(sample_identity(random), age, 0, random) for age in np.linspace(1, 90, 200)])
+    assert np.abs(fast.predict(faces).ages - slow.predict(faces).ages).max() <= 0.05
+    assert slow.predict(faces).ages.std() > 1
 
 
 def test_without_a_graph_torch_estimates(folder, tmp_path):

@@ -1,0 +1,65 @@
+"""The search by age against a plain comparison with every reference."""
+
+import numpy as np
+import pytest
+
+import common.age_index
+from common.reference_bank import EMPTY, ReferenceBank
+
+
+def bank(count: int, random: np.random.Generator) -> ReferenceBank:
+    ages = random.integers(20, 50, count).astype(np.float32)  # many of the same age
+    return ReferenceBank(
+        random.normal(size=(count, 12)).astype(np.float16), ages, ages + 1, ages < 30,
+        np.array([f"p{number % 9}" if number % 3 else "" for number in range(count)]),
+        np.arange(count).astype(str), "abc",
+    )  # fmt: skip
+
+
+def by_hand(own: ReferenceBank, look: np.ndarray, estimate: float, window: float, number: str, person: str):
+    """Rows by falling similarity, and these similarities."""
+    long = own.embeddings.astype(float)
+    similarity = long @ look / np.linalg.norm(long, axis=1) / np.linalg.norm(look)
+    rows = [
+        row
+        for row in np.argsort(-similarity, kind="stable")
+        if abs(own.ages[row] - estimate) <= window
+        and own.id[row] != number
+        and (not person or own.person[row] != person)
+    ]
+    return rows, similarity
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 1000])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_query_gets_the_nearest_of_those_allowed(monkeypatch, block, seed):
+    monkeypatch.setattr(common.age_index, "BLOCK", block)
+    random = np.random.default_rng(seed)
+    own = bank(int(random.integers(1, 150)), random)
+    queries, k, window = int(random.integers(1, 20)), int(random.integers(1, 12)), float(random.integers(0, 20))
+    looks, estimates = random.normal(size=(queries, 12)).astype(np.float32), random.uniform(10, 60, queries)
+    estimates = estimates.astype(np.float32).round()  # some windows end at an age of the bank
+    numbers, persons = random.integers(0, len(own), queries).astype(str), np.array(["p1", "", "nobody", "p4"] * 5)
+    found = own.query(looks, estimates, k, window, numbers, persons[:queries])
+    for query in range(queries):
+        rows, similarity = by_hand(own, looks[query], estimates[query], window, numbers[query], persons[query])
+        said = found.index[query][found.mask[query]]
+        assert len(said) == min(k, len(rows)) and (found.index[query][~found.mask[query]] == EMPTY).all()
+        assert said.tolist() == rows[: len(said)]
+
+
+def test_a_person_and_an_exclusion_together():
+    own = bank(90, np.random.default_rng(0))
+    look, age = own.embeddings[:1].astype(np.float32), np.array([35.0])
+    mine = np.flatnonzero(own.person == "p4")
+    found = own.query(look, age, 90, 100.0, own.id[mine[:1]], np.array([""]), np.array(["p4"]))
+    assert sorted(found.index[0][found.mask[0]]) == mine[1:].tolist()
+
+
+def test_no_query_and_an_estimate_that_is_no_number():
+    own = bank(20, np.random.default_rng(0))
+    nobody = np.array([], dtype=str)
+    assert own.query(np.empty((0, 12), np.float32), np.empty(0), 3, 5.0, nobody, nobody).index.shape == (0, 3)
+    asked = np.array([np.nan, 35.0])
+    found = own.query(own.embeddings[:2].astype(np.float32), asked, 3, 100.0, np.array(["", ""]), np.array(["", ""]))
+    assert found.mask.sum(axis=1).tolist() == [0, 3]

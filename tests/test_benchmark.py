@@ -1,0 +1,70 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from scripts import benchmark
+from tests.conftest import REPOSITORY
+
+
+def test_ways_are_timed_in_turn_and_the_first_run_does_not_count(monkeypatch):
+    clock, called = [0.0], []
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock[0])
+
+    def way(name: str, seconds: float):
+        def run() -> None:
+            called.append(name)
+            clock[0] += seconds * (10 if called.count(name) == 1 else called.count(name))  # a machine that slows down
+
+        return run
+
+    seconds = benchmark.interleaved({"a": way("a", 1.0), "b": way("b", 3.0)}, 3)
+    assert called == ["a", "b"] * 4
+    assert seconds["a"].tolist() == [2, 3, 4] and seconds["b"].tolist() == [6, 9, 12]
+    assert benchmark.ratio(seconds["b"], seconds["a"]) == 3
+    row = benchmark.timing("b", 8, seconds["b"], seconds["a"])
+    assert row == {"what": "b", "batch": 8, "crops_per_second": 0.9, "ms_per_crop": 1125.0, "times_base": 3.0}
+
+
+def test_everything_is_measured_and_a_bank_without_room_is_skipped(diff_weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "room_for", lambda size: size < 1000)
+    monkeypatch.setattr(benchmark, "help_seconds", lambda pipeline, repeats: 0.5)
+    words = ["--weights", str(diff_weights), "--threads", "1", "--repeats", "1", "--banks", "50", "5000"]
+    assert benchmark.main([*words, "--json", str(tmp_path / "b.json")]) == 0
+    document = json.loads((tmp_path / "b.json").read_text())
+    rows = document["threads"]["1"]["rows"]
+    own = [(row["what"], row["batch"]) for row in rows if row["what"] in ("base", "full")]
+    assert own == [(name, batch) for batch in (1, 8, 64) for name in ("base", "full")]
+    assert [row["batch"] for row in rows if row["what"] == "full, 50 references"] == [1, 64]
+    assert not any("5000" in row["what"] for row in rows)
+    for row in rows:
+        assert row["ms_per_crop"] == pytest.approx(1000 / row["crops_per_second"], rel=0.02)
+    assert document["threads"]["1"]["backend"] == "torch" and document["peak_mb"] > 100
+    assert document["help_seconds"] == {"AgeRegBaseline": 0.5, "DiffPipeline6": 0.5}
+    printed = capsys.readouterr().out
+    assert "skipped: a bank of 5000" in printed and "| full, 50 references | 64 |" in printed
+
+
+def test_no_weights_is_one_line(tmp_path, capsys):
+    assert benchmark.main(["--weights", str(tmp_path), "--threads", "1"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_made_up_bank_has_the_ages_of_another(diff_weights):
+    like = benchmark.load_model(diff_weights, "cpu").bank
+    made = benchmark.made_up_bank(60_000, like)
+    assert len(made) == 60_000 and set(made.ages) <= set(like.ages) and len(set(made.id)) == 60_000
+    assert made.embeddings[-1].std() == pytest.approx(1, abs=0.2)  # the last part is filled too
+    assert not np.array_equal(made.embeddings[0], made.embeddings[50_000])
+
+
+@pytest.mark.parametrize("pipeline", ["AgeRegBaseline", "DiffPipeline6", "Ep3Pipeline"])
+def test_help_does_not_wait_for_torch(pipeline):
+    code = (
+        f"import sys\nfrom {pipeline}.{pipeline}__infer2 import main\n"
+        "try:\n    main(['--help'])\nfinally:\n    print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert "usage" in done.stdout and done.stdout.splitlines()[-1] == "False False"
