@@ -82,6 +82,9 @@ def stages(sources: Path) -> list[Stage]:
     second = [*BASE_DATA, "--epochs", "10", "--learning-rate", "5e-4", "--warm-up", "0.05"]
     third = [*BASE_DATA, "--epochs", "3", "--learning-rate", "3e-4", "--warm-up", "0.05",
              "--interval-fraction", "0.55", "--interval-weight", "1.0"]  # fmt: skip
+    mixed = [*BASE_DATA, "--interval-fraction", "0.5", "--interval-weight", "0.7"]
+    fourth = [*mixed, "--epochs", "8", "--learning-rate", "6e-4", "--warm-up", "0.08"]
+    fifth = [*mixed, "--epochs", "5", "--learning-rate", "4e-4", "--warm-up", "0.05", "--weight-decay", "0.05"]
     ep3, ranges = "Ep3Pipeline", "RangeClassOrdinalPipeline"  # in the folder of `difference`, whose embeddings they use
     return [
         Stage("data", prepare),
@@ -97,6 +100,9 @@ def stages(sources: Path) -> list[Stage]:
         Stage("predictions", predictions(sources)),
         Stage("metrics", [report(name) for name in PIPELINES]),
         Stage("controls", controls(sources)),
+        Stage("base-4", [training("base-4", base, [*fourth, "--init-weights", "weights/AgeRegBaseline"])]),
+        Stage("base-5", [training("base-5", base, [*fifth, "--init-weights", trained("base-4")])]),
+        Stage("robust", [average(["base-4", "base-5"], "weights/AgeRegBaseline-robust")]),
     ]  # fmt: skip
 
 
