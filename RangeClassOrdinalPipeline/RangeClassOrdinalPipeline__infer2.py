@@ -64,14 +64,19 @@ def best_strength(base: np.ndarray, corrected: np.ndarray, truth: np.ndarray) ->
     return np.take_along_axis(ages, best[:, None], axis=1)[:, 0]
 
 
-def gate_table(base: np.ndarray, corrected: np.ndarray, gated: np.ndarray, truth: np.ndarray) -> list[str]:
-    """Markdown lines: never, always, gated, and the upper bound; all [N] years; gains over never, paired bootstrap."""
+def gate_table(
+    base: np.ndarray, corrected: np.ndarray, gated: np.ndarray, truth: np.ndarray, person: np.ndarray
+) -> list[str]:
+    """Markdown lines: never, always, gated, and the upper bound, of ages [N] in years, person [N] str.
+
+    Gains are over never, with paired bootstrap intervals (persons are drawn whole).
+    """
     rows = {"never (base)": base, "always": corrected, "gated": gated}
     rows["oracle: best strength for the TRUE age (upper bound)"] = best_strength(base, corrected, truth)
     lines = [f"| correction, {len(truth)} faces | MAE | CS@5 | bias | gain over never |", "|---|---|---|---|---|"]
     for name, ages in rows.items():
         error = ages - truth
-        gain = paired_bootstrap(base - truth, error)
+        gain = paired_bootstrap(base - truth, error, person)
         said = "–" if ages is base else f"{gain['gain']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
         cs5 = 100 * (np.abs(error) <= 5).mean()
         lines.append(f"| {name} | {np.abs(error).mean():.3f} | {cs5:.1f} | {error.mean():+.2f} | {said} |")
@@ -84,7 +89,7 @@ def estimate(base: BaseEstimates, model: RangeModel, arguments: Namespace) -> No
     correction = correct_table(base, model.corrector)
     good = table.loc[rows]
     own, corrected = good["base_age"].to_numpy(float), good["age"].to_numpy(float)
-    names = (good[name].fillna("").to_numpy(str) for name in ("id", "person"))
+    names = [good[name].fillna("").to_numpy(str) for name in ("id", "person")]
     probabilities = model.error_classes(Faces(base.embeddings, own.astype(np.float32), *names), correction)
     gated = model.gate.apply(own, corrected, probabilities)
     ends = np.array(class_names(model.head.config.edges))
@@ -96,7 +101,7 @@ def estimate(base: BaseEstimates, model: RangeModel, arguments: Namespace) -> No
     table.loc[rows, "age"] = best_strength(own, corrected, truth) if arguments.mode == "oracle" else gated
     known = ~np.isnan(truth)
     if known.sum() > 1:
-        print("\n".join(gate_table(*(ages[known] for ages in (own, corrected, gated, truth)))))
+        print("\n".join(gate_table(*(ages[known] for ages in (own, corrected, gated, truth, names[1])))))
         said, true = probabilities.argmax(axis=1), range_class(np.abs(own - truth)[known], model.head.config.edges)
         print(f"class of the base's error: {100 * (said[known] == true).mean():.1f} % right")
     if arguments.explain:

@@ -121,7 +121,7 @@ def test_the_oracle_is_an_upper_bound_of_always_and_never():
     truth, base, corrected = random.uniform(0, 80, (3, 200))
     oracle = np.abs(best_strength(base, corrected, truth) - truth)
     assert (oracle <= np.abs(base - truth) + 1e-9).all() and (oracle <= np.abs(corrected - truth) + 1e-9).all()
-    lines = gate_table(base, corrected, base, truth)
+    lines = gate_table(base, corrected, base, truth, np.full(200, ""))
     assert f"| always | {np.abs(corrected - truth).mean():.3f} |" in lines[3] and "upper bound" in lines[5]
 
 
