@@ -50,7 +50,10 @@ class Progress:
 
 @dataclass
 class Data:
-    """What a run looks at: bank and queries, their references by view, the crops behind them for stage 2."""
+    """What a run looks at: bank and queries, their references by view, the crops behind them for stage 2.
+
+    `first_bank` is the bank as the untouched base sees it, `bank` as the base is now.
+    """
 
     queries: EmbeddedFaces
     validation: EmbeddedFaces
@@ -58,6 +61,7 @@ class Data:
     bank_faces: EmbeddedFaces
     found: list[Found]
     crops: list[np.ndarray]
+    first_bank: ReferenceBank
 
 
 @dataclass
@@ -85,7 +89,8 @@ def prepare(config: DiffPipeline6Config, folders: list[str], pipeline: AgePredic
     found = [find_references(queries, bank, config, view) for view in range(1 + config.views)]
     if config.permuted:
         found = [permute_references(each, queries, bank, config.seed) for each in found]
-    return Data(queries, validation, bank, bank_faces, found, [load_prepared(folder).crops for folder in folders])
+    crops = [load_prepared(folder).crops for folder in folders]
+    return Data(queries, validation, bank, bank_faces, found, crops, bank)
 
 
 def start_run(config: DiffPipeline6Config, folders: list[str], folder: Path, resume: bool) -> Run:
@@ -99,6 +104,8 @@ def start_run(config: DiffPipeline6Config, folders: list[str], folder: Path, res
             getattr(run, name).load_state_dict(state[name])
         pipeline.model.load_state_dict(state["base"])
         run.progress = Progress(**state["progress"])
+        if 0 <= config.unfreeze_epoch < run.progress.epoch:
+            look_again(run)
     return run
 
 
@@ -173,11 +180,16 @@ def predict(run: Run, faces: EmbeddedFaces) -> np.ndarray:
     return torch.cat(ages).numpy()
 
 
+def look_again(run: Run) -> None:
+    """See every face with the base as it is now, and find the references of the queries anew."""
+    re_embed(run.data, run.pipeline.model)
+    run.data.found[0] = find_references(run.data.queries, run.data.bank, run.config)
+
+
 def finish_epoch(run: Run, row: dict[str, float]) -> None:
     """Validate, log, keep the weights if they are the best, and move the progress to the next epoch."""
     if unfrozen(run):
-        re_embed(run.data, run.pipeline.model)
-        run.data.found[0] = find_references(run.data.queries, run.data.bank, run.config)
+        look_again(run)
     progress = run.progress
     table = embedded_table(run.data.validation, predict(run, run.data.validation))
     result, base = summarise(table), summarise(table.assign(age=table["base_age"]))
@@ -221,7 +233,9 @@ def export(run: Run) -> Path:
     best = load_checkpoint(run.folder / BEST)
     run.head.load_state_dict(best["head"])
     folder, base = run.folder / "weights", run.base
-    if best["live"]:
+    if not best["live"]:
+        run.data.bank = run.data.first_bank
+    else:
         run.pipeline.model.load_state_dict(best["base"])
         base = folder / OWN_BASE
         run.pipeline = save_tuned_base(run.data, run.pipeline.model, base, "DiffPipeline6", run.config.device)

@@ -5,8 +5,8 @@
     python RangeClassOrdinalPipeline__infer.py --table ../out/ranges/classes.csv
 
 Rivals: the class prior of the training faces; `base doubt`, a logistic regression on the spread of the base's
-distribution over ages alone, fitted on `dar` (target error); the class of |base estimate - age of the reference|
-(target difference). Writes classes.csv, confusion.png, reliability.png.
+distribution over ages alone, fitted on `dar` (target error); the classes of |base estimate - age of the reference|
+and of the difference of the two base estimates (target difference). Writes classes.csv, confusion.png, reliability.png.
 """
 
 import argparse
@@ -78,10 +78,15 @@ def rivals(model: RangeModel, samples: Samples, fitted_on: Samples) -> dict[str,
     classes = len(config.edges) + 1
     found = {"class prior": np.tile(model.prior, (len(samples.value), 1))}
     if config.target == "difference":
-        apart = samples.numbers[:, 1 + len(config.edges) + PAIR_NUMBERS.index("apart")]
-        return found | {
-            "base estimate - age of the reference": np.eye(classes)[range_class(np.abs(apart), config.edges)]
+        first = 1 + len(config.edges)  # number of the first of PAIR_NUMBERS
+        said = {
+            "base estimate - age of the reference": "apart",
+            "difference of the two base estimates": "estimates apart",
         }
+        for name, number in said.items():
+            apart = np.abs(samples.numbers[:, first + PAIR_NUMBERS.index(number)])
+            found[name] = np.eye(classes)[range_class(apart, config.edges)]
+        return found
     label = range_class(fitted_on.value, config.edges)
     regression = LogisticRegression().fit(fitted_on.numbers[:, :1], label)
     doubt = np.zeros((len(samples.value), classes))

@@ -221,6 +221,26 @@ def test_training_goes_on_where_it_stopped(words, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_frozen_epoch_that_stays_best_is_released_with_the_bank_of_the_untouched_base(words, tmp_path, monkeypatch):
+    runs, finish = words.index("--runs") + 1, train_module.finish_epoch
+
+    def worse_from_the_second_on(run, row):
+        finish(run, row)
+        run.progress.best = -1.0  # nothing will be better than the first epoch
+
+    monkeypatch.setattr(train_module, "finish_epoch", worse_from_the_second_on)
+    settings = ["--unfreeze-epoch", "1", "--views", "0", "--batch-size", "8", "--limit", "24", "--references", "3"]
+    assert train([*words[:runs], str(tmp_path), *words[runs + 1 :], *settings]) == 0
+    (run,) = (tmp_path / "DiffPipeline6").iterdir()
+    corrector = load_model(run / "weights", "cpu")
+    prepared = load_prepared(words[1])
+    place = {number: row for row, number in enumerate(prepared.manifest["id"])}
+    crops = prepared.crops[[place[number] for number in corrector.bank.id[:8]]]
+    assert corrector.pipeline.predict(crops).ages == pytest.approx(corrector.bank.estimates[:8], abs=0.05)
+    assert not corrector.bank.seen.all()
+
+
+@pytest.mark.slow
 def test_the_backbone_is_trained_too_and_released_with_its_bank(words, tmp_path):
     runs = words.index("--runs") + 1
     settings = ["--unfreeze-epoch", "1", "--views", "0", "--batch-size", "8", "--limit", "24", "--references", "3"]
