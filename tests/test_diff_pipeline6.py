@@ -68,7 +68,7 @@ def domain_run(tiny_run: Path, folder: Path, **settings):
     found = find_references(train_faces, bank, config)
     if config.permuted:
         found = permute_references(found, train_faces, bank, 0)
-    data = Data(train_faces, new, bank, train_faces, [found], [])
+    data = Data(train_faces, new, bank, train_faces, [found], [], bank)
     run = make_run(config, folder, tiny_run / "weights", pipeline, data)
     for _ in range(config.epochs):
         finish_epoch(run, train_epoch(run))
