@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.utils.tensorboard import SummaryWriter
@@ -17,6 +19,7 @@ from tqdm import tqdm
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import Batch, FaceSet, TrainingOrder, evaluation_batches
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
+from common import board
 from common.augment import Augmentation, augment
 from common.bar import BAR, DECODES, central_view, estimate
 from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
@@ -130,16 +133,19 @@ def save_latest(run: Run) -> None:
         save_checkpoint(run.folder / LATEST, state)
 
 
+def training_images(run: Run, crops: Tensor, number: int) -> Tensor:
+    """What step `number` trains on: augmented views [B, 3, I, I] float in 0..1 of crops [B, S, S, 3] uint8."""
+    if not run.config.augmentation:
+        return central_view(crops, run.config)
+    generator = torch.Generator(crops.device).manual_seed(run.config.seed * 1_000_003 + number)
+    return augment(crops, run.config, run.options, generator)
+
+
 def train_step(run: Run, batch: Batch, number: int) -> tuple[float, float]:
     """One optimizer step, all of its randomness drawn from (seed, number); returns loss and MAE (years)."""
-    device = run.accelerator.device
     torch.manual_seed(run.config.seed * 1_000_003 + number)
-    generator = torch.Generator(device).manual_seed(run.config.seed * 1_000_003 + number)
-    crops, low, high = (tensor.to(device) for tensor in batch)
-    if run.config.augmentation:
-        images = augment(crops, run.config, run.options, generator)
-    else:
-        images = central_view(crops, run.config)
+    crops, low, high = (tensor.to(run.accelerator.device) for tensor in batch)
+    images = training_images(run, crops, number)
     with run.accelerator.autocast(), Float32DepthwiseBackward():
         output = run.model(images)
     loss = compute_loss(output, low, high, run.config)
@@ -189,6 +195,27 @@ def validate(run: Run, model: BAR) -> pd.DataFrame:
     return prediction_table(manifest, torch.cat(ages).numpy())
 
 
+@torch.inference_mode()
+def log_images(run: Run, model: BAR, table: pd.DataFrame) -> None:
+    """Show in TensorBoard the epoch's first batch as trained on, some distributions, and the predictions of `table`.
+
+    The scatter is left out where no validation face has an exact age.
+    """
+    epoch, device = run.progress.epoch, run.accelerator.device
+    crops = run.faces.take(next(run.order.epoch(epoch))).crops.to(device)
+    board.log_grid(run.writer, training_images(run, crops, epoch * run.order.steps), epoch + 1)
+    by_age = np.argsort(run.validation.low, kind="stable")
+    few = run.validation.take(by_age[board.evenly(len(by_age), 6)])
+    with run.accelerator.autocast():
+        log_probs = estimate(model, central_view(few.crops.to(device), run.config)).log_probs.float().cpu().numpy()
+    drawn = board.draw_distributions(model.ages.cpu().numpy(), log_probs, few.low.numpy(), few.high.numpy())
+    board.log_figure(run.writer, board.DISTRIBUTIONS, drawn, epoch + 1)
+    exact = table[table["true_age"].notna()]
+    if len(exact):
+        drawn = board.draw_scatter(exact["true_age"].to_numpy(float), exact["age"].to_numpy(float))
+        board.log_figure(run.writer, board.SCATTER, drawn, epoch + 1)
+
+
 def selection_error(result: dict[str, Any]) -> float:
     """What a model is chosen by: MAE on exact labels, or without any the mean distance to the interval (years)."""
     return result["exact"]["all"]["mae"] if "exact" in result else result["interval"]["all"]["distance"]
@@ -212,6 +239,7 @@ def finish_epoch(run: Run, seconds: float) -> None:
     if run.accelerator.is_main_process:
         for key in ("train_loss", "train_mae", "val_mae", "val_hit_rate"):
             run.writer.add_scalar(f"epoch/{key}", row[key], progress.epoch + 1)
+        log_images(run, run.accelerator.unwrap_model(run.model), table)
         pd.DataFrame(progress.history).to_csv(run.folder / "history.csv", index=False, float_format="%.4f")
         if error < progress.best:
             save_checkpoint(run.folder / BEST, {"model": run.accelerator.unwrap_model(run.model).state_dict()})

@@ -1,0 +1,102 @@
+"""The notebooks run from a clean kernel, draw what they promise, and are kept without outputs."""
+
+import base64
+import io
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+from common.errors import DataError
+from common.manifest import load_prepared
+from common.metrics import point_metrics
+from common.pipeline import AgePredictBasicPipeline
+from tests.conftest import REPOSITORY
+
+NOTEBOOKS = REPOSITORY / "notebooks"
+ANALYTICS, EMBEDDINGS = "model-analytics", "embedding-research"
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+def executed(name: str, parameters: str, folder: Path, monkeypatch) -> nbformat.NotebookNode:
+    """The notebook after a run in its own folder with these parameters; raises CellExecutionError."""
+    for variable in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "TMPDIR"):
+        monkeypatch.setenv(variable, str(folder))
+    notebook = read(name)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    cell.source += "\n" + parameters
+    place = {"metadata": {"path": str(NOTEBOOKS)}}
+    return NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
+
+
+def pictures(notebook: nbformat.NotebookNode) -> list[np.ndarray]:
+    """The figures [H, W, 3] uint8 that a notebook shows, in order."""
+    data = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    shown = [base64.b64decode(part["image/png"]) for part in data if "image/png" in part]
+    return [np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) for png in shown]
+
+
+def text(notebook: nbformat.NotebookNode) -> str:
+    """Everything that a notebook prints, and its Markdown outputs."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "\n".join(output.get("text") or output.get("data", {}).get("text/markdown", "") for output in outputs)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+def test_notebooks_are_kept_without_outputs(name):
+    notebook = read(name)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) > 4 and all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert not any(cell.get("attachments") for cell in notebook.cells)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+
+
+def test_there_are_two_notebooks():
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {ANALYTICS, EMBEDDINGS}
+
+
+@pytest.mark.parametrize(("name", "figures"), [(ANALYTICS, 10), (EMBEDDINGS, 4)])
+def test_notebooks_run_as_they_stand_on_drawn_faces(name, figures, tmp_path, monkeypatch):
+    notebook = executed(name, "", tmp_path, monkeypatch)
+    shown = pictures(notebook)
+    assert len(shown) == figures
+    assert all(min(picture.shape[:2]) > 150 and picture.std() > 5 for picture in shown)  # none is blank
+    assert f"{tmp_path}/" in text(notebook) and "797 faces (797 with an exact age)" in text(notebook)
+    assert not list(tmp_path.glob("*/drawn"))  # the temporary folder is gone
+
+
+def test_analytics_of_a_prepared_folder_say_the_error_of_its_weights(synthetic_set, tiny_run, tmp_path, monkeypatch):
+    weights = tiny_run / "weights"
+    parameters = f"DATA, WEIGHTS, SPLITS, FACES = {str(synthetic_set)!r}, {str(weights)!r}, ('dar', 'val'), 99"
+    notebook = executed(ANALYTICS, parameters, tmp_path, monkeypatch)
+    prepared = load_prepared(synthetic_set)
+    rows = np.flatnonzero(prepared.manifest["split"].isin(["dar", "val"]))
+    assert len(rows) < 99
+    ages = AgePredictBasicPipeline.from_weights(weights, "cpu").predict(np.array(prepared.crops[rows])).ages
+    metrics = point_metrics(ages, prepared.manifest["age"].to_numpy()[rows])
+    assert f"| synthetic | {len(rows)} | {metrics['mae']:.2f} | {metrics['rmse']:.2f} |" in text(notebook)
+
+
+def test_the_start_refuses_what_it_cannot_use(synthetic_set, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(NOTEBOOKS))
+    import start
+
+    with pytest.raises(DataError, match="nowhere is not a prepared data set"):
+        start.open_set("nowhere", tmp_path)
+    prepared = start.open_set(str(synthetic_set), tmp_path)
+    val = set(prepared.rows("val"))
+    assert set(start.choose(prepared, ["val"], 1000)) == val
+    few = start.choose(prepared, ["val", "test"], 9)
+    assert len(set(few)) == 9 and (np.diff(few) > 0).all() and set(few) & val and set(few) - val
+    with pytest.raises(DataError, match="has no face of exact age in base"):
+        empty = prepared.manifest.assign(age=np.nan, age_min=20, age_max=29)
+        start.choose(start.PreparedSet(prepared.folder, empty, prepared.crops), ["base"], 9)
+    sys.modules.pop("start")
