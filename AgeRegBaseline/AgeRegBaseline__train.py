@@ -209,11 +209,11 @@ def log_images(run: Run, model: BAR, table: pd.DataFrame) -> None:
     with run.accelerator.autocast():
         log_probs = estimate(model, central_view(few.crops.to(device), run.config)).log_probs.float().cpu().numpy()
     drawn = board.draw_distributions(model.ages.cpu().numpy(), log_probs, few.low.numpy(), few.high.numpy())
-    board.log_figure(run.writer, board.DISTRIBUTIONS, drawn, epoch + 1)
+    run.writer.add_figure(board.DISTRIBUTIONS, drawn, epoch + 1)
     exact = table[table["true_age"].notna()]
     if len(exact):
         drawn = board.draw_scatter(exact["true_age"].to_numpy(float), exact["age"].to_numpy(float))
-        board.log_figure(run.writer, board.SCATTER, drawn, epoch + 1)
+        run.writer.add_figure(board.SCATTER, drawn, epoch + 1)
 
 
 def selection_error(result: dict[str, Any]) -> float:

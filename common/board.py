@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from common.drawing import BLUE, ORANGE, new_figure
+from common.torchvision_cpu import allow_torchvision_import
 
 BATCH, DISTRIBUTIONS, SCATTER = "batch/augmented", "validation/distributions", "validation/scatter"  # tags
 COLUMNS, ROWS, GAP = 8, 2, 4  # of the grid of a batch; the gap in pixels
@@ -17,24 +18,17 @@ def log_grid(writer: SummaryWriter, images: Tensor, step: int) -> None:
     writer.add_image(BATCH, batch_grid(images), step, dataformats="HWC")
 
 
-def log_figure(writer: SummaryWriter, tag: str, figure, step: int) -> None:
-    """Log a matplotlib figure under a tag, and close it."""
-    writer.add_image(tag, pixels(figure), step, dataformats="HWC")
-
-
 def batch_grid(images: Tensor) -> np.ndarray:
     """Up to 16 images of a batch [B, 3, I, I] float in 0..1, evenly spaced, as one picture [H, W, 3] uint8.
 
     The images lie in rows of up to 8 on white, W being 8 · (I + 4) + 4 where there are 8 or more of them.
     """
+    allow_torchvision_import()
+    from torchvision.utils import make_grid
+
     chosen = images[torch.from_numpy(evenly(len(images), COLUMNS * ROWS))].detach().float().clamp(0, 1)
-    size, columns = images.shape[-1], min(COLUMNS, len(chosen))
-    rows, pitch = -(-len(chosen) // columns), images.shape[-1] + GAP
-    picture = np.full((rows * pitch + GAP, columns * pitch + GAP, 3), 255, np.uint8)
-    for place, image in enumerate((255 * chosen).round().byte().permute(0, 2, 3, 1).cpu().numpy()):  # [I, I, 3]
-        top, left = GAP + place // columns * pitch, GAP + place % columns * pitch
-        picture[top : top + size, left : left + size] = image
-    return picture
+    picture = make_grid(chosen, COLUMNS, GAP, pad_value=1.0)  # [3, H, W]
+    return (255 * picture).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def evenly(count: int, wanted: int) -> np.ndarray:
@@ -75,13 +69,3 @@ def draw_scatter(truth: np.ndarray, age: np.ndarray):
     axis.set_aspect("equal")
     axis.legend(frameon=False, loc="upper left")
     return figure
-
-
-def pixels(figure) -> np.ndarray:
-    """A matplotlib figure as a picture [H, W, 3] uint8 (100 dots an inch); closes it."""
-    from matplotlib import pyplot
-
-    figure.canvas.draw()
-    picture = np.asarray(figure.canvas.buffer_rgba())[:, :, :3].copy()  # [H, W, 3]
-    pyplot.close(figure)
-    return picture

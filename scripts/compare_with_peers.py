@@ -40,7 +40,7 @@ from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.benchmark import peers
-from scripts.report_numbers import numbers
+from scripts.report_numbers import named_path, numbers, read_csv
 
 WITH_OURS, WITH_ALL = "faces that the tool and ours estimated", "faces that all estimated"
 
@@ -156,13 +156,8 @@ def read_external(pair: str, faces: pd.DataFrame) -> tuple[str, np.ndarray]:
 
     Raises DataError for a table without these columns, without any of the faces, or with two rows for one.
     """
-    name, equals, path = pair.partition("=")
-    if not (name and equals and path):
-        raise DataError(f"'{pair}' must look like NAME=ages.csv.")
-    try:
-        table = pd.read_csv(path, dtype={"id": str, "path": str})
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path} cannot be read as a CSV table ({error}).") from None
+    name, path = named_path(pair, "ages.csv")
+    table = read_csv(path)
     key = next((column for column in ("id", "path") if column in table.columns), None)
     if key is None or "age" not in table.columns:
         raise DataError(f"{path} needs the columns id,age or path,age; it has {', '.join(table.columns)}.")

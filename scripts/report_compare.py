@@ -7,7 +7,16 @@ from common.errors import DataError
 from common.metrics import paired_bootstrap
 from scripts.report_figures import draw_scores
 from scripts.report_html import html_picture, html_table, section, with_interval
-from scripts.report_numbers import bands, cumulative_scores, exact_rows, load_predictions, mean_interval, numbers
+from scripts.report_numbers import (
+    bands,
+    cumulative_scores,
+    exact_rows,
+    load_predictions,
+    mean_interval,
+    named_path,
+    numbers,
+    read_csv,
+)
 
 HEADERS = ["predictions", "faces of its own", "MAE (years)", "CS@5 (%)", "bias (years)", "gain over the first (years)"]
 
@@ -17,10 +26,8 @@ def read_entry(pair: str) -> tuple[str, pd.DataFrame]:
 
     Any CSV with the columns id and age is taken; its empty ages are left out. Raises DataError.
     """
-    name, equals, path = pair.partition("=")
-    if not (name and equals and path):
-        raise DataError(f"'{pair}' must look like NAME=predictions.csv.")
-    table = _read_csv(path)
+    name, path = named_path(pair)
+    table = read_csv(path)
     if {"status", "true_age_min", "true_age_max"} <= set(table.columns):
         return name, entry(load_predictions(path), path)
     for column in ("id", "age"):
@@ -28,13 +35,6 @@ def read_entry(pair: str) -> tuple[str, pd.DataFrame]:
             raise DataError(f"{path} has no column '{column}'; to be compared, a CSV needs id and age.")
     table = table[["id", "age"]].assign(age=numbers(table["age"], path)).dropna()
     return name, _one_row_each(table.drop_duplicates(), path)
-
-
-def _read_csv(path: str) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype={"id": str})
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path} cannot be read as a CSV table ({error}).") from None
 
 
 def entry(table: pd.DataFrame, source: str) -> pd.DataFrame:

@@ -40,6 +40,22 @@ def checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
     return table
 
 
+def named_path(pair: str, example: str = "predictions.csv") -> tuple[str, str]:
+    """NAME=CSV of a command line as its two parts; raises DataError, naming `example`, if it is none."""
+    name, equals, path = pair.partition("=")
+    if not (name and equals and path):
+        raise DataError(f"'{pair}' must look like NAME={example}.")
+    return name, path
+
+
+def read_csv(path: str) -> pd.DataFrame:
+    """A table of any tool, its id and path as text; raises DataError if the file cannot be read."""
+    try:
+        return pd.read_csv(path, dtype={"id": str, "path": str})
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path} cannot be read as a CSV table ({error}).") from None
+
+
 def numbers(column: pd.Series, source: str) -> np.ndarray:
     """A column [N] as float64, NaN where empty; raises DataError for a cell that is no finite number."""
     values = pd.to_numeric(column, errors="coerce").to_numpy(float)
