@@ -35,7 +35,7 @@ class AgeRegBaselineConfig(BARConfig):
         init_weights: Folder of trained BAR weights to start from, instead of ImageNet's (empty: none).
         backbone_weights: Local file of the backbone's ImageNet weights (empty: package or download).
         epochs: Passes over the exactly labelled faces of the base split.
-        batch_size: Faces in a step, exact and interval labels together.
+        batch_size: Faces in a step, exact and interval labels together, of all processes together.
         learning_rate: Highest rate of the one-cycle schedule.
         weight_decay: Of AdamW.
         warm_up: Part of the training in which the rate rises.

@@ -93,11 +93,20 @@ class TrainingOrder:
         self.from_beside = round(config.batch_size * config.interval_fraction) if mixed else 0
         self.from_main = config.batch_size - self.from_beside
         self.steps = max(1, len(self.main) // self.from_main)
+        self.batch = min(self.from_main, len(self.main)) + self.from_beside  # B, the same in every step
         self.seed = config.seed
         self.frequency = np.ones(len(faces))
         for group in (self.main, self.beside):
             if len(group):
                 self.frequency[group] = frequencies(faces.low[group], faces.high[group], config.balance)
+
+    def check(self, processes: int) -> None:
+        """Raise DataError if a batch has fewer than two faces for each of so many processes."""
+        if self.batch < 2 * processes:
+            raise DataError(
+                f"A batch of {self.batch} faces is too small for {processes} processes, each of which needs two; give "
+                "a greater --batch-size (it counts the faces of all processes) or start fewer processes."
+            )
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[np.ndarray]:
         """Face numbers [B] of every step of an epoch from step `start` on."""

@@ -10,7 +10,7 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 import sys
 from argparse import Namespace
 
-from common.command_line import inference_parser
+from common.command_line import inference_parser, parse_inference
 from common.errors import DataError, UserError
 from common.paths import WEIGHTS
 
@@ -29,28 +29,27 @@ def refuse_what_is_missing(arguments: Namespace) -> None:
 def estimate(arguments: Namespace) -> int:
     """Estimate all inputs of a command line and report; returns the exit status, raises UserError."""
     from common.drawing import draw_photos  # not before --help: these take a second
-    from common.inference import add_intervals, estimate_base, exit_status, list_inputs, print_result
+    from common.inference import add_intervals, estimate_base, list_inputs, report
     from common.pipeline import AgePredictBasicPipeline
-    from common.predictions import write_predictions
+    from common.shards import infer_in_shards
 
     refuse_what_is_missing(arguments)
     manifest = list_inputs(arguments)
+    if arguments.processes > 1:
+        return report(infer_in_shards(arguments, manifest), arguments)
     pipeline = AgePredictBasicPipeline.from_weights(arguments.weights, arguments.device)
     base = estimate_base(manifest, arguments, pipeline)
     if arguments.interval is not None:
         add_intervals(base, arguments.interval, arguments.weights, "bypass")
-    print_result(base.table)
-    if arguments.out:
-        write_predictions(base.table, arguments.out)
-        print(f"predictions: {arguments.out}")
+    status = report(base.table, arguments)
     if arguments.explain:
         draw_photos(base.table, arguments.explain)
-    return exit_status(base.table)
+    return status
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
-    arguments = inference_parser(__doc__, "bypass", WEIGHTS / "AgeRegBaseline").parse_args(argv)
+    arguments = parse_inference(inference_parser(__doc__, "bypass", WEIGHTS / "AgeRegBaseline"), __file__, argv)
     try:
         return estimate(arguments)
     except UserError as error:

@@ -3,14 +3,17 @@
 python AgeRegBaseline__main.py                                    # on drawn faces, no download
 python AgeRegBaseline__main.py --data data/prepared/utkface --epochs 8
 python AgeRegBaseline__main.py --resume runs/AgeRegBaseline/2026-11-23_17-00-00
+torchrun --standalone --nproc-per-node 2 AgeRegBaseline__main.py --data data/prepared/utkface    # on two GPUs
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig, parse_arguments
 from AgeRegBaseline.AgeRegBaseline__train import fit, start_run
 from common.errors import UserError
+from common.processes import from_main, is_main, launched
 from common.runs import new_run, open_run
 from scripts.prepare_data import prepare_synthetic
 
@@ -24,19 +27,25 @@ def main(argv: list[str] | None = None) -> int:
             folder = Path(options.resume)
             config, folders = open_run(AgeRegBaselineConfig, folder)
         else:
-            folders = options.data or prepare_synthetic()
-            folder = new_run(config, "AgeRegBaseline", folders)
+            folders = options.data or from_main(prepare_synthetic, config.device)
+            folder = from_main(partial(new_run, config, "AgeRegBaseline", folders), config.device)
         run = start_run(config, folders, folder, resume=bool(options.resume))
-        print(f"{len(run.faces)} faces to train on, {len(run.validation)} to select by; run folder {folder}")
+        if is_main():
+            together = f"; {launched()} processes" if launched() > 1 else ""
+            print(
+                f"{len(run.faces)} faces to train on, {len(run.validation)} to select by{together}; run folder {folder}"
+            )
         weights = fit(run)
     except UserError as error:
         print(f"AgeRegBaseline: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nStopped. Go on with: python AgeRegBaseline__main.py --resume {folder}", file=sys.stderr)
+        if is_main():
+            print(f"\nStopped. Go on with: python AgeRegBaseline__main.py --resume {folder}", file=sys.stderr)
         return 130
-    print(f"Best validation error {run.progress.best:.2f} years; weights in {weights}")
-    print(f"Try them: python AgeRegBaseline__infer2.py PHOTO --weights {weights}")
+    if is_main():
+        print(f"Best validation error {run.progress.best:.2f} years; weights in {weights}")
+        print(f"Try them: python AgeRegBaseline__infer2.py PHOTO --weights {weights}")
     return 0
 
 

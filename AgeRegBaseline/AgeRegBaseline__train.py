@@ -1,8 +1,8 @@
 """The training loop: every step is a function of (config, step), so a run can be cut anywhere and go on exactly."""
 
-import signal
 import time
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from common.augment import Augmentation, augment
 from common.bar import BAR, DECODES, central_view, estimate
 from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
 from common.depthwise import Float32DepthwiseBackward
-from common.errors import DataError
+from common.files import write_whole
 from common.metrics import summarise
 from common.predictions import prediction_table, write_predictions
+from common.processes import StopRequest, averaged, draw_seed, from_main, own_part
 
 BEST, LATEST = "best_model.ckpt", "latest_model.ckpt"
 EVALUATION_BATCH = 256
@@ -59,27 +60,14 @@ class Run:
     faces: FaceSet
     validation: FaceSet
     options: Augmentation
-    writer: SummaryWriter
+    writer: SummaryWriter | None  # of the main process
     data: list[str]
     progress: Progress
 
-
-class StopRequest:
-    """Within it, Ctrl-C (or SIGTERM) only notes that a stop is wanted; a second one interrupts at once."""
-
-    def __enter__(self) -> "StopRequest":
-        self.wanted = False
-        self.earlier = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _note(self, number: int, frame: object) -> None:
-        if self.wanted:
-            raise KeyboardInterrupt
-        self.wanted = True
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.earlier.items():
-            signal.signal(number, handler)
+    @property
+    def plain_model(self) -> BAR:
+        """The model without what accelerate puts around it."""
+        return self.accelerator.unwrap_model(self.model)
 
 
 def bf16_pays(config: AgeRegBaselineConfig) -> bool:
@@ -90,21 +78,24 @@ def bf16_pays(config: AgeRegBaselineConfig) -> bool:
 
 
 def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, resume: bool) -> Run:
-    """Load data and model, and the state of `folder` if it is to be resumed; raises DataError, WeightsError."""
+    """Load data and model, and the state of `folder` if it is to be resumed; raises DataError, WeightsError.
+
+    Of several processes (see common/processes.py) each trains on its part of every batch, gradients being averaged.
+    Batch-norm normalises by the part of its own process; the running statistics are those of the main process.
+    """
     faces = FaceSet(folders, "base", config.crop_size, config.limit)
     validation = FaceSet(folders, "val", config.crop_size, config.limit)
     order = TrainingOrder(faces, config)
     model = build_model(config).to(memory_format=torch.channels_last)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and bf16_pays(config))
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=config.device == "cpu")
-    if accelerator.num_processes > 1:
-        raise DataError("Training in several processes is not built yet; start one process.")
+    order.check(accelerator.num_processes)
     model, optimizer = accelerator.prepare(
         model, AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     )
     total = config.epochs * order.steps
     schedule = OneCycleLR(optimizer, config.learning_rate, total_steps=total, pct_start=config.warm_up)
-    writer = SummaryWriter(str(folder))
+    writer = SummaryWriter(str(folder)) if accelerator.is_main_process else None
     run = Run(
         config, folder, accelerator, model, optimizer, schedule, order, faces, validation,
         Augmentation().scaled(config.augmentation), writer, [Path(name).name for name in folders], Progress(),
@@ -115,7 +106,7 @@ def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, re
 
 
 def _restore(run: Run, state: dict) -> None:
-    run.accelerator.unwrap_model(run.model).load_state_dict(state["model"])
+    run.plain_model.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
     run.schedule.load_state_dict(state["schedule"])
     run.progress = Progress(**state["progress"])
@@ -125,7 +116,7 @@ def save_latest(run: Run) -> None:
     """Write latest_model.ckpt: model, optimizer, schedule and progress."""
     if run.accelerator.is_main_process:
         state = {
-            "model": run.accelerator.unwrap_model(run.model).state_dict(),
+            "model": run.plain_model.state_dict(),
             "optimizer": run.optimizer.state_dict(),
             "schedule": run.schedule.state_dict(),
             "progress": asdict(run.progress),
@@ -137,47 +128,59 @@ def training_images(run: Run, crops: Tensor, number: int) -> Tensor:
     """What step `number` trains on: augmented views [B, 3, I, I] float in 0..1 of crops [B, S, S, 3] uint8."""
     if not run.config.augmentation:
         return central_view(crops, run.config)
-    generator = torch.Generator(crops.device).manual_seed(run.config.seed * 1_000_003 + number)
+    generator = torch.Generator(crops.device).manual_seed(draw_seed(run.accelerator, run.config.seed, number))
     return augment(crops, run.config, run.options, generator)
 
 
-def train_step(run: Run, batch: Batch, number: int) -> tuple[float, float]:
-    """One optimizer step, all of its randomness drawn from (seed, number); returns loss and MAE (years)."""
-    torch.manual_seed(run.config.seed * 1_000_003 + number)
+def compute_gradients(run: Run, batch: Batch, number: int) -> tuple[float, float]:
+    """Gradients of the whole batch from this process's part of it; returns the part's share of loss and MAE (years).
+
+    Shares are such that their mean over the processes is the loss of the whole batch, however it is divided.
+    """
+    torch.manual_seed(draw_seed(run.accelerator, run.config.seed, number))
     crops, low, high = (tensor.to(run.accelerator.device) for tensor in batch)
     images = training_images(run, crops, number)
     with run.accelerator.autocast(), Float32DepthwiseBackward():
         output = run.model(images)
     loss = compute_loss(output, low, high, run.config)
+    share = len(low) * run.accelerator.num_processes / run.order.batch
     run.optimizer.zero_grad()
-    run.accelerator.backward(loss.total)
+    run.accelerator.backward(loss.total * share)
+    return loss.total.item() * share, loss.distance.mean().item() * share
+
+
+def train_step(run: Run, batch: Batch, number: int) -> tuple[float, float]:
+    """One optimizer step, all of its randomness drawn from (seed, number); returns as `compute_gradients`."""
+    loss, distance = compute_gradients(run, batch, number)
     run.accelerator.clip_grad_norm_(run.model.parameters(), 5.0)
     run.optimizer.step()
     run.schedule.step()
-    return loss.total.item(), loss.distance.mean().item()
+    return loss, distance
 
 
 def train_epoch(run: Run, stop: StopRequest) -> None:
     """Train from the current step to the end of the epoch, saving the state on the way and before a stop."""
     run.model.train()
     progress, steps = run.progress, run.order.steps
-    bar = tqdm(total=steps, initial=progress.step, desc=f"epoch {progress.epoch + 1}/{run.config.epochs}", unit="step")
+    title = f"epoch {progress.epoch + 1}/{run.config.epochs}"
+    bar = tqdm(total=steps, initial=progress.step, desc=title, unit="step", disable=run.writer is None)
     for numbers in run.order.epoch(progress.epoch, progress.step):
         number = progress.epoch * steps + progress.step
-        loss, distance = train_step(run, run.faces.take(numbers), number)
+        loss, distance = train_step(run, run.faces.take(own_part(run.accelerator, numbers)), number)
+        loss, distance, wanted = averaged(run.accelerator, loss, distance, stop.wanted)  # all stop after the same step
         progress.step += 1
         progress.loss_sum += loss
         progress.distance_sum += distance
         bar.update()
         mean_loss, mae = progress.loss_sum / progress.step, progress.distance_sum / progress.step
         bar.set_postfix(loss=f"{mean_loss:.3f}", mae=f"{mae:.2f}")
-        if number % 20 == 0:
+        if run.writer and number % 20 == 0:
             run.writer.add_scalar("train/loss", loss, number)
             run.writer.add_scalar("train/mae", distance, number)
             run.writer.add_scalar("train/learning_rate", run.schedule.get_last_lr()[0], number)
-        if stop.wanted or progress.step % run.config.checkpoint_steps == 0:
+        if wanted or progress.step % run.config.checkpoint_steps == 0:
             save_latest(run)
-        if stop.wanted:
+        if wanted:
             raise KeyboardInterrupt
     bar.close()
 
@@ -202,7 +205,7 @@ def log_images(run: Run, model: BAR, table: pd.DataFrame) -> None:
     The scatter is left out where no validation face has an exact age.
     """
     epoch, device = run.progress.epoch, run.accelerator.device
-    crops = run.faces.take(next(run.order.epoch(epoch))).crops.to(device)
+    crops = run.faces.take(own_part(run.accelerator, next(run.order.epoch(epoch)))).crops.to(device)
     board.log_grid(run.writer, training_images(run, crops, epoch * run.order.steps), epoch + 1)
     by_age = np.argsort(run.validation.low, kind="stable")
     few = run.validation.take(by_age[board.evenly(len(by_age), 6)])
@@ -221,10 +224,13 @@ def selection_error(result: dict[str, Any]) -> float:
     return result["exact"]["all"]["mae"] if "exact" in result else result["interval"]["all"]["distance"]
 
 
-def finish_epoch(run: Run, seconds: float) -> None:
-    """Validate, log, keep the weights if they are the best, and move the progress to the next epoch."""
+def finish_epoch(run: Run, seconds: float) -> Progress:
+    """Validate, log, keep the weights if they are the best, and move the progress to the next epoch.
+
+    For the main process; the others take over the progress.
+    """
     progress, steps = run.progress, run.order.steps
-    table = validate(run, run.accelerator.unwrap_model(run.model))
+    table = validate(run, run.plain_model)
     result = summarise(table)
     row = {
         "epoch": progress.epoch + 1,
@@ -236,19 +242,18 @@ def finish_epoch(run: Run, seconds: float) -> None:
     }
     progress.history.append(row)
     error = selection_error(result)
-    if run.accelerator.is_main_process:
-        for key in ("train_loss", "train_mae", "val_mae", "val_hit_rate"):
-            run.writer.add_scalar(f"epoch/{key}", row[key], progress.epoch + 1)
-        log_images(run, run.accelerator.unwrap_model(run.model), table)
-        pd.DataFrame(progress.history).to_csv(run.folder / "history.csv", index=False, float_format="%.4f")
-        if error < progress.best:
-            save_checkpoint(run.folder / BEST, {"model": run.accelerator.unwrap_model(run.model).state_dict()})
-            write_predictions(table, run.folder / "predictions_val.csv")
+    for key in ("train_loss", "train_mae", "val_mae", "val_hit_rate"):
+        run.writer.add_scalar(f"epoch/{key}", row[key], progress.epoch + 1)
+    log_images(run, run.plain_model, table)
+    write_whole(run.folder / "history.csv", pd.DataFrame(progress.history).to_csv(index=False, float_format="%.4f"))
     tqdm.write("  ".join(f"{key} {value:.3f}" if key != "epoch" else f"epoch {value}" for key, value in row.items()))
     if error < progress.best:
+        save_checkpoint(run.folder / BEST, {"model": run.plain_model.state_dict()})
+        write_predictions(table, run.folder / "predictions_val.csv")
         progress.best, progress.best_epoch = error, progress.epoch
     progress.epoch, progress.step, progress.loss_sum, progress.distance_sum = progress.epoch + 1, 0, 0.0, 0.0
     save_latest(run)
+    return progress
 
 
 def fit(run: Run) -> Path:
@@ -259,19 +264,20 @@ def fit(run: Run) -> Path:
     """
     with StopRequest() as stop:
         _train_and_validate(run, stop)
-    run.writer.close()
-    return export(run)
+    if run.writer:
+        run.writer.close()
+    return from_main(lambda: export(run), run.config.device)
 
 
 def _train_and_validate(run: Run, stop: StopRequest) -> None:
-    progress = run.progress
-    while progress.epoch < run.config.epochs:
-        if progress.epoch - progress.best_epoch > run.config.patience:
-            print(f"Early stop: {run.config.patience} epochs without a better validation error.")
+    while run.progress.epoch < run.config.epochs:
+        if run.progress.epoch - run.progress.best_epoch > run.config.patience:
+            if run.writer:
+                print(f"Early stop: {run.config.patience} epochs without a better validation error.")
             break
         started = time.monotonic()
         train_epoch(run, stop)
-        finish_epoch(run, time.monotonic() - started)
+        run.progress = from_main(partial(finish_epoch, run, time.monotonic() - started), run.config.device)
 
 
 def export(run: Run) -> Path:

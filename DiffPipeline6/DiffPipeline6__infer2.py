@@ -12,13 +12,13 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 import sys
 from functools import partial
 
-from common.command_line import inference_parser
+from common.command_line import inference_parser, parse_inference
 from common.paths import WEIGHTS
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
-    arguments = inference_parser(__doc__, "full", WEIGHTS / "DiffPipeline6").parse_args(argv)
+    arguments = parse_inference(inference_parser(__doc__, "full", WEIGHTS / "DiffPipeline6"), __file__, argv)
     from common.difference_inference import infer, refuse_contradictions  # not before --help: they take a second
     from DiffPipeline6.DiffPipeline6__model import load_model
 

@@ -17,6 +17,7 @@ from common.checkpoints import git_commit, load_checkpoint, save_checkpoint, set
 from common.difference_heads import PooledDifferenceHead, on_device
 from common.difference_weights import OWN_BASE, save_difference
 from common.embedded import EmbeddedFaces, embed_bank, embed_data, embedded_table, epoch_numbers
+from common.files import write_whole
 from common.manifest import load_prepared
 from common.metrics import summarise
 from common.pipeline import RELEASED as BASE_RELEASED
@@ -199,7 +200,7 @@ def finish_epoch(run: Run, row: dict[str, float]) -> None:
     progress.history.append(row)
     for name, value in row.items():
         run.writer.add_scalar(f"epoch/{name}", value, progress.epoch + 1)
-    pd.DataFrame(progress.history).to_csv(run.folder / "history.csv", index=False, float_format="%.4f")
+    write_whole(run.folder / "history.csv", pd.DataFrame(progress.history).to_csv(index=False, float_format="%.4f"))
     tqdm.write("  ".join(f"{name} {value:.3f}" if name != "epoch" else f"epoch {value}" for name, value in row.items()))
     state = {"head": run.head.state_dict(), "base": run.pipeline.model.state_dict()}
     if error < progress.best:

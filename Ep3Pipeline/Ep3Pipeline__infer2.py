@@ -14,7 +14,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from common.command_line import inference_parser
+from common.command_line import inference_parser, parse_inference
 from common.errors import DataError
 from common.paths import WEIGHTS
 
@@ -43,7 +43,7 @@ def refuse(arguments: Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
-    arguments = make_parser().parse_args(argv)
+    arguments = parse_inference(make_parser(), __file__, argv)
     from common.difference_inference import infer  # not before --help: they take a second
     from Ep3Pipeline.Ep3Pipeline__model import load_model
 

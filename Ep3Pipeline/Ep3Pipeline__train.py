@@ -23,6 +23,7 @@ from common.difference_heads import on_device
 from common.difference_weights import OWN_BASE, save_difference
 from common.embedded import EmbeddedFaces, embed_bank, embed_data, embedded_table, epoch_numbers
 from common.errors import DataError, WeightsError
+from common.files import write_whole
 from common.manifest import load_prepared
 from common.metrics import summarise
 from common.pipeline import RELEASED as BASE_RELEASED
@@ -212,7 +213,8 @@ def log(run: Run, row: dict[str, float]) -> None:
     step = len(run.progress.history)
     for name, value in row.items():
         run.writer.add_scalar(f"epoch/{name}", value, step)
-    pd.DataFrame(run.progress.history).to_csv(run.folder / "history.csv", index=False, float_format="%.4f")
+    history = pd.DataFrame(run.progress.history)
+    write_whole(run.folder / "history.csv", history.to_csv(index=False, float_format="%.4f"))
     tqdm.write(
         "  ".join(
             f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()

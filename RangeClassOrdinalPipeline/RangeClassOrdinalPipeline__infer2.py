@@ -15,8 +15,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from common.command_line import inference_parser
+from common.command_line import inference_parser, parse_inference
 from common.correction import Faces, correct_table
 from common.difference_inference import explain, refuse_contradictions
 from common.errors import DataError, UserError
@@ -24,13 +25,11 @@ from common.inference import (
     BaseEstimates,
     add_intervals,
     estimate_base,
-    exit_status,
     list_inputs,
-    print_gain,
-    print_result,
+    report,
 )
 from common.metrics import paired_bootstrap
-from common.predictions import write_predictions
+from common.shards import infer_in_shards
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import range_class
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import CORRECTOR, RELEASED, RangeModel, load_model
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__train import STRENGTHS
@@ -108,31 +107,32 @@ def estimate(base: BaseEstimates, model: RangeModel, arguments: Namespace) -> No
         explain(base, correction, model.corrector, arguments.explain)
 
 
+def gated_table(arguments: Namespace, manifest: pd.DataFrame) -> pd.DataFrame:
+    """The predictions for a manifest; raises DataError, WeightsError."""
+    model = load_model(arguments.weights, arguments.device, arguments.corrector)
+    if model.gate is None:
+        raise DataError(f"{arguments.weights} classifies differences of pairs; only --target error makes a gate.")
+    base = estimate_base(manifest, arguments, model.corrector.pipeline)
+    if len(base.good_rows) and arguments.mode != "bypass":
+        estimate(base, model, arguments)
+    if len(base.good_rows) and arguments.interval is not None:
+        add_intervals(base, arguments.interval, arguments.weights, arguments.mode)
+    return base.table
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
-    arguments = make_parser().parse_args(argv)
+    arguments = parse_inference(make_parser(), __file__, argv)
     try:
         refuse(arguments)
         manifest = list_inputs(arguments)
-        model = load_model(arguments.weights, arguments.device, arguments.corrector)
-        if model.gate is None:
-            raise DataError(f"{arguments.weights} classifies differences of pairs; only --target error makes a gate.")
-        base = estimate_base(manifest, arguments, model.corrector.pipeline)
-        if len(base.good_rows) and arguments.mode != "bypass":
-            estimate(base, model, arguments)
-        if len(base.good_rows) and arguments.interval is not None:
-            add_intervals(base, arguments.interval, arguments.weights, arguments.mode)
+        table = infer_in_shards(arguments, manifest) if arguments.processes > 1 else gated_table(arguments, manifest)
         if arguments.mode == "oracle":
             print("oracle: the strength was chosen by the TRUE age; these figures are an upper bound.")
-        print_result(base.table, corrected=arguments.mode != "bypass")
-        print_gain(base.table)
-        if arguments.out:
-            write_predictions(base.table, arguments.out)
-            print(f"predictions: {arguments.out}")
+        return report(table, arguments)
     except UserError as error:
         print(f"RangeClassOrdinalPipeline: {error}", file=sys.stderr)
         return 2
-    return exit_status(base.table)
 
 
 if __name__ == "__main__":

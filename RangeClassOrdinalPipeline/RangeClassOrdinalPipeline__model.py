@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from common.checkpoints import CONFIG_FILE, MODEL_FILE, WEIGHTS, fingerprint
+from common.checkpoints import CONFIG_FILE, MODEL_FILE, WEIGHTS, fingerprint, write_tensors
 from common.correction import Correction, Corrector, Faces
 from common.errors import WeightsError
+from common.files import write_whole
 from common.ordinal import condor_loss, level_probabilities
 from DiffPipeline6.DiffPipeline6__model import RELEASED as CORRECTOR
 from DiffPipeline6.DiffPipeline6__model import load_model as load_corrector
@@ -135,9 +136,9 @@ class RangeModel:
 def save_model(folder: Path, head: RangeHead, notes: dict[str, Any]) -> Path:
     """Write the head (float32, it is small) and config.json {"head": RangeHeadConfig, **notes}; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.cpu().contiguous() for name, value in head.state_dict().items()}, folder / MODEL_FILE)
+    write_tensors({name: value.cpu().contiguous() for name, value in head.state_dict().items()}, folder / MODEL_FILE)
     own = {field.name: getattr(head.config, field.name) for field in fields(head.config)}
-    (folder / CONFIG_FILE).write_text(json.dumps({"head": own, **notes}, indent=1) + "\n")
+    write_whole(folder / CONFIG_FILE, json.dumps({"head": own, **notes}, indent=1) + "\n")
     return folder
 
 

@@ -18,6 +18,7 @@ from common.checkpoints import fingerprint, git_commit, load_checkpoint, save_ch
 from common.correction import Corrector
 from common.embedded import EmbeddedFaces, embed_data, epoch_numbers
 from common.errors import DataError
+from common.files import write_whole
 from DiffPipeline6.DiffPipeline6__model import RELEASED as CORRECTOR
 from DiffPipeline6.DiffPipeline6__model import load_model as load_corrector
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig
@@ -167,7 +168,7 @@ def finish_epoch(run: Run, row: dict[str, float]) -> None:
     progress.history.append(row)
     for name, value in row.items():
         run.writer.add_scalar(f"epoch/{name}", value, progress.epoch + 1)
-    pd.DataFrame(progress.history).to_csv(run.folder / "history.csv", index=False, float_format="%.4f")
+    write_whole(run.folder / "history.csv", pd.DataFrame(progress.history).to_csv(index=False, float_format="%.4f"))
     tqdm.write("  ".join(f"{name} {value:.3f}" if name != "epoch" else f"epoch {value}" for name, value in row.items()))
     state = {"head": run.head.state_dict()}
     if score < progress.best:
@@ -175,7 +176,7 @@ def finish_epoch(run: Run, row: dict[str, float]) -> None:
         save_checkpoint(run.folder / BEST, state)
         table = pd.DataFrame({"id": run.data.faces.id[samples.face], "value": samples.value, "label": label})
         chances = pd.DataFrame(probabilities, columns=[f"p{number}" for number in range(probabilities.shape[1])])
-        table.join(chances).to_csv(run.folder / "predictions_val.csv", index=False, float_format="%.4f")
+        write_whole(run.folder / "predictions_val.csv", table.join(chances).to_csv(index=False, float_format="%.4f"))
     progress.epoch += 1
     rest = {"optimizer": run.optimizer.state_dict(), "schedule": run.schedule.state_dict()}
     save_checkpoint(run.folder / LATEST, state | rest | {"progress": asdict(progress)})

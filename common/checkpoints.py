@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from common.bar import BAR, BARConfig
 from common.errors import WeightsError
-from common.files import replacing
+from common.files import replacing, write_whole
 from common.paths import REPOSITORY
 from common.paths import WEIGHTS as WEIGHTS
 
@@ -30,8 +30,7 @@ def save_bar(model: BAR, folder: str | Path, notes: dict[str, Any]) -> Path:
     }
     write_tensors(tensors, folder / MODEL_FILE)
     own = {field.name: getattr(model.config, field.name) for field in fields(BARConfig)}
-    with replacing(folder / CONFIG_FILE) as whole:
-        whole.write_text(json.dumps({"model": own, **notes}, indent=1) + "\n")
+    write_whole(folder / CONFIG_FILE, json.dumps({"model": own, **notes}, indent=1) + "\n")
     return folder
 
 

@@ -1,11 +1,24 @@
 """The command line that every inference has; light, so that --help answers at once."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from common.manifest import SPLITS
 
 MODES = ("full", "bypass", "oracle")
+
+
+class Shard(NamedTuple):
+    """Part `index` (from 0) of `count` parts of a manifest."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
 
 
 def input_parser(description: str, weights: Path) -> argparse.ArgumentParser:
@@ -31,8 +44,25 @@ def inference_parser(description: str, mode: str, weights: Path) -> argparse.Arg
     add("--person", metavar="NAME|auto", help="whose own references to use; auto: match by embedding")
     add("--interval", type=float, metavar="P", help="also give an interval that holds the age with probability P")
     add("--out", type=Path, metavar="CSV", help="write the predictions here")
+    add("--processes", type=_positive, default=1, metavar="N", help="with --manifest and --out: so many at once (1)")
+    add("--shard", type=_shard, metavar="I/N", help="only part I (from 0) of N; --processes N merges them")
     add("--explain", type=Path, metavar="DIR", help="draw the result into this folder")
     return parser
+
+
+def parse_inference(parser: argparse.ArgumentParser, entry: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of an end-to-end inference; `command` is how its file `entry` is started with the same ones."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = parser.parse_args(words)
+    arguments.command = [sys.executable, str(Path(entry).resolve()), *words]
+    return arguments
+
+
+def _shard(text: str) -> Shard:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N - 1, not {text}")
+    return Shard(int(index), int(count))
 
 
 def _positive(text: str) -> int:

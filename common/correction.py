@@ -12,9 +12,9 @@ from common.errors import DataError
 from common.inference import BaseEstimates
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import Found, ReferenceBank
+from common.shards import CORRECT_BATCH
 
 Head = Callable[[Query, References], DifferenceOutput]
-CORRECT_BATCH = 64
 
 
 class Faces(NamedTuple):
@@ -108,7 +108,12 @@ def correct_table(base: BaseEstimates, corrector: Corrector, oracle: bool = Fals
         base.embeddings, good["base_age"].to_numpy(np.float32), good["id"].to_numpy(str),
         good["person"].fillna("").to_numpy(str),
     )  # fmt: skip
-    correction = corrector.correct(faces, at_age)
+    blocks = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows // CORRECT_BATCH)) + 1)
+    parts = [
+        corrector.correct(Faces(*(array[block] for array in faces)), None if at_age is None else at_age[block])
+        for block in blocks  # of the same rows, whatever failed before (see common/shards.py)
+    ]
+    correction = Correction(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
     table.loc[rows, "age"] = correction.age.astype(float)
     table.loc[rows, "n_references"] = correction.mask.sum(axis=1)
     table.loc[rows, "reference_ids"] = [

@@ -14,12 +14,10 @@ from common.inference import (
     BaseEstimates,
     add_intervals,
     estimate_base,
-    exit_status,
     list_inputs,
-    print_gain,
-    print_result,
+    report,
 )
-from common.predictions import write_predictions
+from common.shards import infer_in_shards
 from common.user_references import correct_by_user
 
 EXPLAINED = 50  # faces drawn by --explain at most
@@ -79,18 +77,17 @@ def infer(arguments: Namespace, name: str, load: Callable[[], Corrector], refuse
     try:
         refuse(arguments)
         manifest = list_inputs(arguments)
-        corrector = load()
-        base = estimate_base(manifest, arguments, corrector.pipeline)
-        if len(base.good_rows):
-            estimate(base, corrector, arguments)
+        if arguments.processes > 1:
+            table = infer_in_shards(arguments, manifest)
+        else:
+            corrector = load()
+            base = estimate_base(manifest, arguments, corrector.pipeline)
+            if len(base.good_rows):
+                estimate(base, corrector, arguments)
+            table = base.table
         if arguments.mode == "oracle":
             print("oracle: references were looked for at the TRUE age; these figures are an upper bound.")
-        print_result(base.table, corrected=arguments.mode != "bypass")
-        print_gain(base.table)
-        if arguments.out:
-            write_predictions(base.table, arguments.out)
-            print(f"predictions: {arguments.out}")
+        return report(table, arguments)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    return exit_status(base.table)

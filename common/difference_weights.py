@@ -13,6 +13,7 @@ from torch import nn
 
 from common.checkpoints import CONFIG_FILE, MODEL_FILE, write_tensors
 from common.errors import WeightsError
+from common.files import write_whole
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import ReferenceBank, load_bank
@@ -40,7 +41,7 @@ def save_difference(folder: Path, head: nn.Module, bank: ReferenceBank, base: Pa
     bank.save(folder / BANK_FILE)
     own = {field.name: getattr(head.config, field.name) for field in fields(head.config)}
     document = {"head": own, "base_fingerprint": bank.fingerprint, **notes}
-    (folder / CONFIG_FILE).write_text(json.dumps(document, indent=1) + "\n")
+    write_whole(folder / CONFIG_FILE, json.dumps(document, indent=1) + "\n")
     if base.resolve() not in (BASE_RELEASED.resolve(), (folder / OWN_BASE).resolve()):
         shutil.copytree(base, folder / OWN_BASE, dirs_exist_ok=True)
     return folder

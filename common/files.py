@@ -22,3 +22,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Write a text file that stays whole (the old one, or the new one) whenever the writing is cut off."""
+    with replacing(path) as whole:
+        whole.write_text(text, encoding="utf-8")

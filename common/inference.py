@@ -18,7 +18,8 @@ from common.intervals import bounds, load_calibrator
 from common.manifest import age_bounds, load_prepared, read_manifest
 from common.metrics import paired_bootstrap, summarise
 from common.pipeline import AgePredictBasicPipeline
-from common.predictions import COLUMNS, OK
+from common.predictions import COLUMNS, OK, write_predictions
+from common.shards import check_sharding, take_shard
 
 NO_FACE = "no face found"
 
@@ -40,11 +41,16 @@ def demo_photo() -> Path:
 
 
 def list_inputs(arguments: argparse.Namespace) -> pd.DataFrame:
-    """Manifest of everything to be estimated, with a column `file`; raises DataError if there is nothing."""
+    """Manifest of everything to be estimated, with a column `file`; raises DataError if there is nothing.
+
+    With --shard it is a part, and `arguments.out` becomes the file of this part.
+    """
     if arguments.manifest and arguments.inputs:
         raise DataError("Give photos or --manifest, not both.")
     if arguments.split and not arguments.manifest:
         raise DataError("--split needs --manifest.")
+    if "shard" in arguments and (arguments.shard or arguments.processes > 1):
+        check_sharding(arguments)
     if arguments.manifest:
         manifest = read_manifest(arguments.manifest)
         manifest["file"] = [str(arguments.manifest.parent / path) for path in manifest["path"]]
@@ -52,7 +58,7 @@ def list_inputs(arguments: argparse.Namespace) -> pd.DataFrame:
         if manifest.empty:
             part = f" in split '{arguments.split}'" if arguments.split else ""
             raise DataError(f"{arguments.manifest} has no rows{part}.")
-        return manifest
+        return take_shard(manifest, arguments) if getattr(arguments, "shard", None) else manifest
     files = [path for name in arguments.inputs or [demo_photo()] for path in _files(Path(name))]
     manifest = pd.DataFrame({"path": [str(path) for path in files], "file": [str(path) for path in files]})
     for column in ("id", "person", "gender", "group"):
@@ -126,16 +132,17 @@ def estimate_base(
     known_columns = [name for name in COLUMNS if name in manifest.columns]
     records: list[dict] = []
     estimates = _Estimates(pipeline, arguments.batch_size, bool(arguments.explain) if "explain" in arguments else False)
-    inputs = read_faces(manifest, arguments, pipeline)
-    for row, number, faces in tqdm(inputs, total=len(manifest), unit="picture", disable=len(manifest) < 20):
+    inputs = tqdm(read_faces(manifest, arguments, pipeline), **_progress(arguments, len(manifest)))
+    for place, (row, number, faces) in enumerate(inputs, 1):
         known = manifest.loc[row, known_columns].to_dict() | {"id": number}
         if isinstance(faces, str):
             records.append(known | {"status": faces})
-            continue
-        for face in faces:
+        for face in faces if isinstance(faces, list) else []:
             box = "" if face.box is None else " ".join(f"{edge:.0f}" for edge in face.box)
             records.append(known | {"face": face.face, "box": box, "status": OK})
             estimates.add(records[-1], face.crop)
+        if place % arguments.batch_size == 0:
+            estimates.flush()  # a batch is of the same rows, whatever failed before (see common/shards.py)
     estimates.flush()
     numbers = [
         name for name in COLUMNS if name.startswith(("true_age", "interval")) or name.endswith(("age", "spread"))
@@ -144,6 +151,12 @@ def estimate_base(
     table = pd.DataFrame(records, columns=COLUMNS).astype(kinds)
     good_rows = np.flatnonzero(table["status"] == OK)
     return BaseEstimates(table, good_rows, estimates.all_embeddings(), np.array(estimates.spreads), estimates.crops)
+
+
+def _progress(arguments: argparse.Namespace, count: int) -> dict:
+    shard = getattr(arguments, "shard", None)
+    named = {"desc": f"shard {shard}", "position": shard.index} if shard else {}
+    return named | {"total": count, "unit": "picture", "disable": count < 20}
 
 
 class _Estimates:
@@ -211,6 +224,24 @@ def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = 40) 
                 print(f"{kind} labels: " + "  ".join(f"{key} {value}" for key, value in part["all"].items()))
     for row in failed.itertuples():
         print(f"not estimated: {row.path}: {row.status}", file=sys.stderr)
+
+
+def report(table: pd.DataFrame, arguments: argparse.Namespace) -> int:
+    """Print the ages and their errors and write --out (of a shard only its part of it); returns the exit status.
+
+    Raises DataError if that place cannot be written.
+    """
+    if arguments.shard:
+        write_predictions(table, arguments.out)
+        print(f"shard {arguments.shard}: {arguments.out}; merge all by --processes {arguments.shard.count}")
+        return exit_status(table)
+    print_result(table, corrected=arguments.mode != "bypass")
+    print_gain(table)
+    if arguments.out:
+        if arguments.processes == 1:  # else it was merged
+            write_predictions(table, arguments.out)
+        print(f"predictions: {arguments.out}")
+    return exit_status(table)
 
 
 def print_gain(table: pd.DataFrame) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import DataError, WeightsError
+from common.files import write_whole
 from common.manifest import OLDEST
 
 INTERVALS_FILE = "intervals.json"
@@ -80,7 +81,7 @@ def calibrate(
 def save_calibrators(folder: Path, calibrators: dict[str, IntervalCalibrator]) -> None:
     """Write calibrators by mode (bypass, full) beside the weights they belong to."""
     document = {mode: asdict(calibrator) for mode, calibrator in calibrators.items()}
-    (folder / INTERVALS_FILE).write_text(json.dumps(document) + "\n")
+    write_whole(folder / INTERVALS_FILE, json.dumps(document) + "\n")
 
 
 def load_calibrator(folder: str | Path, mode: str) -> IntervalCalibrator:

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from common.bar import BAR, BAROutput
 from common.checkpoints import CONFIG_FILE, fingerprint
 from common.errors import WeightsError
+from common.files import replacing, write_whole
 from common.torchvision_cpu import allow_torchvision_import
 
 ONNX_FILE, MADE_OF = "model.onnx", "onnx_of"
@@ -76,16 +77,16 @@ def export_onnx(model: BAR, folder: str | Path) -> Path:
     size = model.config.input_size
     names = ["images", "age", "log_probs", "embedding"]
     model = _half_stored(_with_fixed_padding(copy.deepcopy(model).cpu().eval()))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), replacing(folder / ONNX_FILE) as whole:
         warnings.simplefilter("ignore")  # the exporter warns of its own successor
         torch.onnx.export(
-            model, (torch.rand(2, 3, size, size),), folder / ONNX_FILE, dynamo=False,
+            model, (torch.rand(2, 3, size, size),), whole, dynamo=False,
             do_constant_folding=False,
             input_names=names[:1], output_names=names[1:], dynamic_axes={name: {0: "B"} for name in names},
             opset_version=17, training=torch.onnx.TrainingMode.PRESERVE,
         )  # fmt: skip
     settings = json.loads((folder / CONFIG_FILE).read_text()) | {MADE_OF: fingerprint(folder)}
-    (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=1) + "\n")
+    write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
     return folder / ONNX_FILE
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from common.checkpoints import REPOSITORY, settings_of
 from common.config import read_config
 from common.errors import DataError
+from common.files import write_whole
 
 Config = TypeVar("Config")
 
@@ -17,8 +18,8 @@ def new_run(config: Any, pipeline: str, folders: list[str]) -> Path:
     root = Path(config.runs) if config.runs else REPOSITORY / "runs"
     folder = root / pipeline / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(settings_of(config), indent=1))
-    (folder / "data.json").write_text(json.dumps([str(Path(name).resolve()) for name in folders], indent=1))
+    write_whole(folder / "config.json", json.dumps(settings_of(config), indent=1))
+    write_whole(folder / "data.json", json.dumps([str(Path(name).resolve()) for name in folders], indent=1))
     return folder
 
 

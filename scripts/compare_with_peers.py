@@ -34,6 +34,7 @@ from common.correction import Corrector, Faces
 from common.crops import decode_image, read_bytes, resize_crop
 from common.difference_weights import BANK_FILE
 from common.errors import DataError, ImageError, UserError
+from common.files import write_whole
 from common.manifest import SPLITS, age_bounds, load_prepared, read_manifest
 from common.metrics import paired_bootstrap, point_metrics
 from common.pipeline import RELEASED as BASE_RELEASED
@@ -218,8 +219,8 @@ def write_tables(folder: Path, faces: pd.DataFrame, table: pd.DataFrame) -> None
     """Write faces.csv and table.csv; raises DataError if that place cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        faces.to_csv(folder / "faces.csv", index=False, float_format="%.2f")
-        table.to_csv(folder / "table.csv", index=False, float_format="%.3f")
+        write_whole(folder / "faces.csv", faces.to_csv(index=False, float_format="%.2f"))
+        write_whole(folder / "table.csv", table.to_csv(index=False, float_format="%.3f"))
     except OSError as error:
         raise DataError(f"The tables cannot be written to {folder} ({error.strerror}).") from None
 

@@ -148,7 +148,15 @@ def controls(sources: Path) -> list[list[str]]:
         [f"{classes}/{classes}__infer.py", "--data", f"{PREPARED}/utkface", "--out", f"weights/{classes}/classes"],
         ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--split", "test", "--out", f"{ep3}/controls.csv"],
         ["DiffPipeline6/DiffPipeline6__controls.py", *data, "--split", "test", "--out", f"{folder}/controls.csv"],
-        ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--ablations", "--seeds", "1", "--out", f"{ep3}/ablations.csv"],
+        [
+            "Ep3Pipeline/Ep3Pipeline__controls.py",
+            *data,
+            "--ablations",
+            "--split",
+            "test",
+            "--out",
+            f"{ep3}/ablations.csv",
+        ],
         ["DiffPipeline6/DiffPipeline6__sweep.py", *data, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
     ]
 

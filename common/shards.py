@@ -1,0 +1,170 @@
+"""A manifest estimated in several processes, on one machine or on more: shards of its rows, and their one table."""
+
+import csv
+import hashlib
+import math
+import os
+import subprocess
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from common.command_line import Shard
+from common.errors import DataError
+from common.files import replacing
+from common.predictions import read_predictions
+
+CORRECT_BATCH = 64  # rows corrected together
+FILES = ("corrector", "manifest", "references", "weights")  # options whose files decide what a shard holds
+ELSEWHERE = ("command", "device", "explain", "inputs", "out", "processes", "shard")  # options that do not
+
+
+def check_sharding(arguments: Namespace) -> None:
+    """Raise DataError for options that do not go with --shard or --processes."""
+    option = "--shard" if arguments.shard else "--processes"
+    if arguments.shard and arguments.processes > 1:
+        raise DataError("Give --shard (one part, here) or --processes (all parts, and their merging), not both.")
+    if not (arguments.manifest and arguments.out):
+        raise DataError(f"{option} divides the rows of a manifest and writes a table: it needs --manifest and --out.")
+    if arguments.explain:
+        raise DataError(f"{option} does not go with --explain; draw a few faces without it.")
+
+
+def owners(rows: int, count: int, batch_size: int) -> np.ndarray:
+    """Which of `count` shards each of N rows belongs to, [N] int64.
+
+    Shards take whole blocks of rows in turn, so that every batch is the one of a single process: numbers that
+    depend on their batch in the last bit are the same, and so is the table.
+    """
+    return np.arange(rows) // math.lcm(batch_size, CORRECT_BATCH) % count
+
+
+def take_shard(manifest: pd.DataFrame, arguments: Namespace) -> pd.DataFrame:
+    """The rows of a manifest that --shard names, with their index; `arguments.out` becomes the file of the shard."""
+    index, count = arguments.shard
+    owner = owners(len(manifest), count, arguments.batch_size)
+    arguments.out = shard_files(manifest, arguments, count)[index]
+    return manifest[owner == index]
+
+
+def settings_digest(manifest: pd.DataFrame, arguments: Namespace) -> str:
+    """Ten letters that change with the options, the manifest, the weights or the references of a command line.
+
+    Of pictures the sizes count. Raises DataError if weights or references are not there.
+    """
+    digest = hashlib.sha1()
+    for name, value in sorted(vars(arguments).items()):
+        if name in ELSEWHERE:
+            continue
+        digest.update(f"\n{name}=".encode())
+        for part in value if isinstance(value, list) else [value]:
+            digest.update(_contents(Path(part)) if name in FILES else f"{part!r} ".encode())
+    prepared = arguments.manifest.with_name("prepared.json")
+    pictures = [os.path.getsize(file) if os.path.isfile(file) else -1 for file in manifest["file"]]
+    digest.update(_contents(prepared) if prepared.is_file() else str(pictures).encode())
+    return digest.hexdigest()[:10]
+
+
+def _contents(path: Path) -> bytes:
+    if not path.exists():
+        raise DataError(f"There is no {path}; check the name.")
+    digest = hashlib.sha1()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)} ".encode() + hashlib.sha1(file.read_bytes()).digest())
+    return digest.digest()
+
+
+def shard_files(manifest: pd.DataFrame, arguments: Namespace, count: int) -> list[Path]:
+    """Where the shards of --out are written: names hold the shard and the digest of the settings."""
+    out, digest = arguments.out, settings_digest(manifest, arguments)
+    return [out.with_name(f"{out.stem}.shard-{index}-of-{count}.{digest}{out.suffix}") for index in range(count)]
+
+
+def infer_in_shards(arguments: Namespace, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Estimate a manifest in --processes processes, write --out and return its table.
+
+    Shards that are there from an earlier run with the same settings are taken as they are. Raises DataError if a
+    process fails; the shards of the others stay.
+    """
+    count = arguments.processes
+    files = shard_files(manifest, arguments, count)
+    missing = [Shard(index, count) for index, file in enumerate(files) if not file.is_file()]
+    if len(missing) < count:
+        print(f"{count - len(missing)} of {count} shards are there from an earlier run.")
+    statuses = _run_workers(arguments, missing)
+    failed = {shard: status for shard, status in statuses.items() if not files[shard.index].is_file()}
+    if failed:
+        names = ", ".join(f"{shard} ({_reason(status)})" for shard, status in failed.items())
+        raise DataError(
+            f"{arguments.out} was not written, shards failed: {names}; the same command again does only these."
+        )
+    merge(files, manifest, arguments)
+    for file in files:
+        file.unlink()
+    return read_predictions(arguments.out).astype({"face": "Int64"})
+
+
+def _reason(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _run_workers(arguments: Namespace, shards: list[Shard]) -> dict[Shard, int]:
+    workers: dict[Shard, subprocess.Popen] = {}
+    try:
+        for shard in shards:
+            workers[shard] = subprocess.Popen(
+                [*arguments.command, "--processes", "1", "--shard", str(shard)],
+                stdout=subprocess.DEVNULL,
+                env=os.environ | _share_of_machine(shard),
+                start_new_session=True,  # Ctrl-C comes here alone
+            )
+        return {shard: worker.wait() for shard, worker in workers.items()}
+    except KeyboardInterrupt:
+        raise DataError("Stopped; the same command again does only the shards that are missing.") from None
+    finally:
+        for worker in workers.values():
+            worker.terminate()
+            worker.wait()
+
+
+def _share_of_machine(shard: Shard) -> dict[str, str]:
+    """Environment of a worker: its part of the cores, and one of the GPUs if there are any."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // shard.count)))}
+    devices = torch.cuda.device_count()
+    if devices:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
+        share["CUDA_VISIBLE_DEVICES"] = visible[shard.index % devices]
+    return share
+
+
+def merge(files: list[Path], manifest: pd.DataFrame, arguments: Namespace) -> None:
+    """Write the tables of all shards, in order, as the one table --out in the order of the manifest.
+
+    Raises DataError if a shard does not hold each of its rows exactly once, or if --out cannot be written.
+    """
+    owner = owners(len(manifest), len(files), arguments.batch_size)
+    paths = manifest["path"].to_numpy()
+    columns: list[str] = []
+    merged: list[dict[str, str]] = [{}] * len(manifest)
+    for index, file in enumerate(files):
+        places = np.flatnonzero(owner == index)
+        with file.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            rows = list(reader)
+        if [row["path"] for row in rows] != paths[places].tolist():
+            raise DataError(f"{file} does not hold its rows of {arguments.manifest}; delete it and start again.")
+        columns = max(columns, list(reader.fieldnames or []), key=len)  # a shard without any face may lack some
+        for place, row in zip(places, rows, strict=True):
+            merged[place] = row
+    try:
+        with replacing(arguments.out) as whole, whole.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns, restval="", lineterminator=os.linesep)
+            writer.writeheader()
+            writer.writerows(merged)
+    except OSError as error:
+        raise DataError(f"The predictions cannot be written to {arguments.out} ({error.strerror}).") from None
