@@ -15,6 +15,16 @@ PRECISIONS = ("auto", "no", "bf16")
 
 PRESETS = {
     "light": {},
+    "released": {
+        "backbone": "efficientnet_lite2",
+        "input_size": 128,
+        "dropout": 0.3,
+        "mirror": False,
+        "interval_fraction": 0.45,
+        "interval_weight": 0.6,
+        "epochs": 14,
+        "warm_up": 0.1,
+    },
     "vgg16_kl": {
         "backbone": "vgg16",
         "min_age": 1,

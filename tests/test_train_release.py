@@ -17,7 +17,7 @@ def plan(monkeypatch, tmp_path):
         Stage(name, [["-c", write, str(log), name, str(broken if name == "b" else tmp_path / "absent")]])
         for name in ("a", "b", "c")
     ]
-    monkeypatch.setattr(train_release, "stages", lambda sources: made)
+    monkeypatch.setattr(train_release, "stages", lambda sources, budget: made)
     monkeypatch.setattr(train_release, "WORK", tmp_path / "work")
     return log, broken
 
@@ -36,8 +36,13 @@ def test_stages_run_once_in_order_and_go_on_after_a_failure(plan, tmp_path, caps
     assert "they are a, b, c" in capsys.readouterr().err
 
 
-def test_the_plan_names_existing_scripts_and_runs_nothing(tmp_path, capsys):
-    assert main(["--sources", str(tmp_path), "--plan"]) == 0
+@pytest.mark.parametrize(("budget", "epochs", "end_to_end"), [("cpu", "14", 0), ("gpu", "42", 2)])
+def test_the_plan_names_existing_scripts_and_runs_nothing(tmp_path, capsys, monkeypatch, budget, epochs, end_to_end):
+    monkeypatch.setattr(train_release, "WORK", train_release.REPOSITORY / "runs" / "none")
+    assert main(["--sources", str(tmp_path), "--plan", "--budget", budget]) == 0
     commands = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("python ")]
     assert len(commands) > 10
     assert all((train_release.REPOSITORY / command[1]).is_file() for command in commands)
+    (first, *_) = [words for words in commands if words[1].endswith("AgeRegBaseline__main.py")]
+    assert first[first.index("--epochs") + 1] == epochs
+    assert sum("end_to_end" in words for words in commands) == end_to_end
