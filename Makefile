@@ -1,14 +1,19 @@
-# make demo: ages in a real photo.  make test: the whole test suite.  Both set up .venv when it is missing or stale.
+# make demo: ages in a real photo.  make app: a page for your photos.  make test: the whole test suite.
+# Each sets up .venv when it is missing or stale.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
+APP_READY := .venv/.installed-app
 
-.PHONY: demo test clean
+.PHONY: demo app test clean
 
 demo: $(READY)
 	$(BIN)/python DiffPipeline6/DiffPipeline6__infer2.py --out out/demo/predictions.csv --explain out/demo
 
-test: $(READY)
+app: $(APP_READY)
+	$(BIN)/python scripts/age_app.py
+
+test: $(APP_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q --durations=5
@@ -19,6 +24,10 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -c "import cv2" || { echo "OpenCV needs system libraries: apt-get install libgl1 libglib2.0-0 libxcb1"; exit 1; }
 	touch $(READY)
+
+$(APP_READY): $(READY) requirements-app.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-app.txt
+	touch $(APP_READY)
 
 clean:
 	rm -rf .venv out

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from common.errors import DataError
-from common.files import replacing
+from common.files import write_whole
 from common.manifest import age_bounds
 
 COLUMNS = [
@@ -33,16 +33,20 @@ def prediction_table(manifest: pd.DataFrame, ages: np.ndarray) -> pd.DataFrame:
     return table
 
 
+def to_csv(table: pd.DataFrame) -> str:
+    """A predictions table as the text of a CSV, COLUMNS before any others, numbers with two decimals."""
+    further = [name for name in table.columns if name not in COLUMNS]
+    return table[[*COLUMNS, *further]].to_csv(index=False, float_format="%.2f")
+
+
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a predictions table as CSV, COLUMNS before any others, numbers with two decimals.
+    """Write a predictions table as CSV (see `to_csv`).
 
     An older table stays whole until the new one is. Raises DataError if that place cannot be written.
     """
-    further = [name for name in table.columns if name not in COLUMNS]
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as whole:
-            table[[*COLUMNS, *further]].to_csv(whole, index=False, float_format="%.2f")
+        write_whole(path, to_csv(table))
     except OSError as error:
         raise DataError(f"The predictions cannot be written to {path} ({error.strerror}).") from None
 

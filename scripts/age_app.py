@@ -1,0 +1,166 @@
+"""A page in your browser: drop photos, see each face's age, its interval and what it was compared with.
+
+    pip install -r requirements-app.txt
+    python scripts/age_app.py                       # http://127.0.0.1:7860
+    python scripts/age_app.py --port 8000 --max-mb 50
+
+The page is served to this machine alone (--host changes that) and asks nothing of any other. Photos are kept in memory
+and, while they are estimated, in a folder of their own that is removed at once.
+"""
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from common.errors import DataError
+from common.paths import WEIGHTS
+
+if TYPE_CHECKING:
+    from common.correction import Corrector
+    from common.reference_bank import ReferenceBank
+
+PAGE = Path(__file__).with_name("age_app_page.py")
+PROBABILITY = 0.9  # of an interval to hold the age
+ITSELF = "you"  # whose references a personal bank holds
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file of the browser: its name there and its bytes; age at the photo in years, where it is a reference."""
+
+    name: str
+    data: bytes
+    age: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """table: predictions as infer2 writes them; photos: PNGs with the ages drawn in; faces: PNGs beside references."""
+
+    table: pd.DataFrame
+    photos: list[bytes]
+    faces: list[bytes]
+
+
+def estimate_uploads(
+    uploads: Sequence[Upload], corrector: "Corrector", weights: Path, mode: str, bank: "ReferenceBank | None" = None
+) -> Estimated:
+    """Estimate photos exactly as DiffPipeline6__infer2.py does; `mode` is full or bypass.
+
+    A photo that cannot be used has a row whose `status` says why. With `bank` (mode full) its references are those of
+    the person shown.
+    """
+    from common.difference_inference import estimate, refuse_contradictions
+    from common.drawing import draw_photos
+    from common.inference import estimate_base, list_inputs
+
+    with TemporaryDirectory() as name:
+        folder, drawn = Path(name), Path(name) / "drawn"
+        names = dict(zip(write_uploads(uploads, folder), (upload.name for upload in uploads), strict=True))
+        words = [*names, "--mode", mode, "--interval", str(PROBABILITY), "--weights", str(weights)]
+        if bank is not None:
+            bank.save(folder / "bank.npz")
+            words += ["--references", str(folder / "bank.npz"), "--person", ITSELF]
+        arguments = infer2_arguments(words + (["--explain", str(drawn)] if mode == "full" else []))
+        refuse_contradictions(arguments)
+        base = estimate_base(list_inputs(arguments), arguments, corrector.pipeline)
+        if len(base.good_rows):
+            estimate(base, corrector, arguments)
+            if mode == "bypass":
+                draw_photos(base.table, drawn)
+        pictures = {path: path.read_bytes() for path in sorted(drawn.glob("*.png"))}
+        table = base.table.assign(path=base.table["path"].map(names))
+    faces = [data for path, data in pictures.items() if path.stem.endswith("_references")]
+    photos = [data for path, data in pictures.items() if not path.stem.endswith("_references")]
+    return Estimated(table, photos, faces)
+
+
+def write_uploads(uploads: Sequence[Upload], folder: Path) -> list[str]:
+    """Write each upload to a file of its own name in a numbered subfolder; returns the files."""
+    files = []
+    for number, upload in enumerate(uploads):
+        file = folder / str(number) / (Path(upload.name).name or "photo")
+        file.parent.mkdir()
+        file.write_bytes(upload.data)
+        files.append(str(file))
+    return files
+
+
+def infer2_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The options of DiffPipeline6__infer2.py for a command line."""
+    from common.command_line import inference_parser, parse_inference
+
+    return parse_inference(inference_parser("", "full", WEIGHTS / "DiffPipeline6"), __file__, words)
+
+
+def personal_bank(uploads: Sequence[Upload], corrector: "Corrector") -> tuple["ReferenceBank", list[str]]:
+    """The bank of one person's dated photos, and a sentence for each that cannot be used.
+
+    Raises DataError if none can.
+    """
+    from scripts.build_reference_bank import Picture, enter_pictures
+
+    with TemporaryDirectory() as folder:
+        files = write_uploads(uploads, Path(folder))
+        pictures = [
+            Picture(Path(file), upload.name, "no age given" if np.isnan(upload.age) else upload.age, ITSELF)
+            for file, upload in zip(files, uploads, strict=True)
+        ]
+        return enter_pictures(pictures, corrector.pipeline, crops_given=False)
+
+
+def age_at_photo(upload: Upload, birth: str) -> float:
+    """Age in years at a photo from a birth date (YYYY-MM-DD) and the camera's own date in the file; NaN if unknown."""
+    from scripts.build_reference_bank import age_between, exif_date
+
+    with TemporaryDirectory() as folder:
+        (file,) = write_uploads([upload], Path(folder))
+        age = age_between(birth, exif_date(Path(file)))
+    return float("nan") if isinstance(age, str) else round(age, 1)
+
+
+def server_command(arguments: argparse.Namespace) -> list[str]:
+    """The command that serves the page: to one address, without statistics, file watcher or menus."""
+    options = {
+        "server.address": arguments.host, "server.port": arguments.port, "server.headless": "true",
+        "server.maxUploadSize": arguments.max_mb, "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false", "client.toolbarMode": "minimal", "client.showErrorDetails": "none",
+    }  # fmt: skip
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    return [sys.executable, "-m", "streamlit", "run", str(PAGE), *words, "--", str(arguments.weights.resolve())]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; exit status 0 stopped by Ctrl-C, 2 the page cannot be served."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve (127.0.0.1: this machine alone)")
+    parser.add_argument("--port", type=int, default=7860, help="port to serve (7860)")
+    parser.add_argument("--max-mb", type=int, default=20, help="largest photo in megabytes (20)")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS / "DiffPipeline6", metavar="DIR", help="weights")
+    arguments = parser.parse_args(argv)
+    if importlib.util.find_spec("streamlit") is None:
+        print("age_app: the page needs Streamlit; pip install -r requirements-app.txt", file=sys.stderr)
+        return 2
+    if not (arguments.weights / "config.json").is_file():
+        print(
+            f"age_app: {DataError(f'There are no weights in {arguments.weights}; check --weights.')}", file=sys.stderr
+        )
+        return 2
+    print(f"The page: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)", flush=True)
+    try:
+        return subprocess.run(server_command(arguments), check=False).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
