@@ -22,6 +22,8 @@ def refuse_what_is_missing(arguments: Namespace) -> None:
     for option in ("references", "person"):
         if getattr(arguments, option):
             raise DataError(f"The base regressor uses no references: --{option} belongs to the difference pipelines.")
+    if arguments.multi_crop and (arguments.interval is not None or arguments.processes > 1 or arguments.shard):
+        raise DataError("--multi-crop goes without --interval (calibrated on one view), --processes and --shard.")
     if arguments.explain and (arguments.crops or arguments.manifest):
         raise DataError("--explain draws photos; it does not go with --crops or --manifest.")
 
@@ -38,6 +40,7 @@ def estimate(arguments: Namespace) -> int:
     if arguments.processes > 1:
         return report(infer_in_shards(arguments, manifest), arguments)
     pipeline = AgePredictBasicPipeline.from_weights(arguments.weights, arguments.device)
+    pipeline.multi_crop = arguments.multi_crop
     base = estimate_base(manifest, arguments, pipeline)
     if arguments.interval is not None:
         add_intervals(base, arguments.interval, arguments.weights, "bypass")
@@ -49,7 +52,9 @@ def estimate(arguments: Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
-    arguments = parse_inference(inference_parser(__doc__, "bypass", WEIGHTS / "AgeRegBaseline"), __file__, argv)
+    parser = inference_parser(__doc__, "bypass", WEIGHTS / "AgeRegBaseline")
+    parser.add_argument("--multi-crop", action="store_true", help="average six views of each face: slower, more exact")
+    arguments = parse_inference(parser, __file__, argv)
     try:
         return estimate(arguments)
     except UserError as error:

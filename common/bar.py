@@ -3,7 +3,7 @@
 import importlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from common.torchvision_cpu import allow_torchvision_import
 HEADS = ("distribution", "mean_variance", "regression")
 DECODES = ("mean", "median")
 LARGEST = 4096  # pixels of a side
+VIEW_SCALES = (0.94, 1.0, 1.06)  # of the part of the crop that is looked at, by `estimate_views`
 TOGETHER = 4  # so few images are estimated in one pass with their mirrors; of more, two passes are as fast or faster
 
 
@@ -127,6 +128,19 @@ def estimate(model: Callable[[Tensor], BAROutput], images: Tensor) -> BAROutput:
         output, mirrored = model(images), model(images.flip(3))
     log_probs = torch.logaddexp(output.log_probs, mirrored.log_probs) - math.log(2)  # [B, n_ages] of the mean
     return BAROutput((output.age + mirrored.age) / 2, log_probs, (output.embedding + mirrored.embedding) / 2)
+
+
+def estimate_views(model: Callable[[Tensor], BAROutput], crops: Tensor) -> BAROutput:
+    """What a BAR (or its graph) says of crops [B, S, S, 3] uint8 RGB seen nearer and farther, each with its mirror.
+
+    The six views are averaged: ages, probabilities and embeddings.
+    """
+    outputs = []
+    for scale in VIEW_SCALES:
+        images = central_view(crops, replace(model.config, crop_fraction=min(1.0, scale * model.config.crop_fraction)))
+        outputs += [model(images), model(images.flip(3))]
+    ages, log_probs, embeddings = (torch.stack(tensors) for tensors in zip(*outputs, strict=True))  # [6, B, …]
+    return BAROutput(ages.mean(0), log_probs.logsumexp(0) - math.log(len(outputs)), embeddings.mean(0))
 
 
 def central_view(crops: Tensor, config: BARConfig) -> Tensor:

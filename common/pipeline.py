@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from common.bar import BAR, central_view, estimate
+from common.bar import BAR, central_view, estimate, estimate_views
 from common.checkpoints import WEIGHTS, fingerprint, load_bar
 from common.crops import load_image
 from common.errors import WeightsError
@@ -47,6 +47,7 @@ class AgePredictBasicPipeline:
         self.model, self.device = model, device
         self.graph = graph  # the same network for a CPU, twice as fast; without it torch estimates
         self.fingerprint = weights  # SHA-1 of the weights file, what a reference bank is tied to
+        self.multi_crop = False  # average six views of each face instead
         self.detector: FaceDetector | None = None
 
     @classmethod
@@ -94,8 +95,11 @@ class AgePredictBasicPipeline:
 
     @torch.inference_mode()
     def _forward(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = central_view(torch.from_numpy(crops).to(self.device), self.model.config)  # [B, 3, I, I]
-        output = estimate(self.graph or self.model, images)
+        network, faces = self.graph or self.model, torch.from_numpy(crops).to(self.device)  # [B, S, S, 3]
+        if self.multi_crop:
+            output = estimate_views(network, faces)
+        else:
+            output = estimate(network, central_view(faces, self.model.config))
         return tuple(tensor.cpu().numpy() for tensor in output)
 
     def _is_crop(self, image: np.ndarray | str | Path) -> bool:

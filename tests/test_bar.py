@@ -1,11 +1,12 @@
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from common.age_distribution import gaussian_log_probs
-from common.bar import BAR, BARConfig, central_view, estimate, load_backbone_weights
+from common.bar import BAR, BARConfig, central_view, estimate, estimate_views, load_backbone_weights
 from common.checkpoints import fingerprint, load_bar, load_checkpoint, save_bar, save_checkpoint
 from common.errors import WeightsError
 
@@ -133,3 +134,16 @@ def test_checkpoint_round_trip_and_errors(tmp_path):
     (tmp_path / "c.ckpt").write_bytes(b"nonsense")
     with pytest.raises(WeightsError, match="is no checkpoint"):
         load_checkpoint(tmp_path / "c.ckpt")
+
+
+def test_six_views_are_averaged():
+    torch.manual_seed(0)
+    model = BAR(BARConfig(**SMALL)).eval()
+    crops = torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        seen = [central_view(crops, replace(model.config, crop_fraction=part)) for part in (0.8836, 0.94, 0.9964)]
+        alone = [model(view) for images in seen for view in (images, images.flip(3))]
+        together = estimate_views(model, crops)
+    assert torch.allclose(together.age, sum(output.age for output in alone) / 6, atol=1e-5)
+    assert torch.allclose(together.log_probs.exp(), sum(output.log_probs.exp() for output in alone) / 6, atol=1e-6)
+    assert torch.allclose(together.embedding, sum(output.embedding for output in alone) / 6, atol=1e-6)

@@ -102,11 +102,22 @@ def test_batches_change_nothing(synthetic_set, weights, tmp_path):
     assert ages[0] == pytest.approx(ages[1], abs=0.011)
 
 
+def test_multi_crop_averages_other_views(synthetic_set, weights, tmp_path):
+    ages = {}
+    for words in ([], ["--multi-crop"]):
+        out = tmp_path / f"{len(words)}.csv"
+        infer2(["--manifest", f"{synthetic_set}/manifest.csv", "--weights", weights, "--out", str(out), *words])
+        ages[len(words)] = read_predictions(out)["age"].to_numpy()
+    moved = np.abs(ages[1] - ages[0])
+    assert 0 < moved.mean() < 5 and np.corrcoef(ages[0], ages[1])[0, 1] > 0.9
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--mode", "full"], "it knows --mode bypass, not full"),
         (["--mode", "oracle"], "it knows --mode bypass, not oracle"),
+        (["--multi-crop", "--interval", "0.9"], "--multi-crop goes without --interval"),
         (["--references", "bank.npz"], "--references belongs to the difference pipelines"),
         (["--person", "auto"], "--person belongs to the difference pipelines"),
         (["--interval", "0.9"], "no intervals for mode bypass"),
