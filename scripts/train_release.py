@@ -138,9 +138,15 @@ def controls(sources: Path) -> list[list[str]]:
         ["scripts/evaluate_robustness.py", *words, "--out", f"weights/AgeRegBaseline/robustness_{name}.csv"]
         for name, words in changed.items()
     ]
+    looked_at = [
+        ["scripts/explain_estimates.py", *words[:3], *(["--limit", "250"] if name == "val" else []),
+         "--out", f"weights/AgeRegBaseline/saliency_{name}.csv"]
+        for name, words in changed.items()
+    ]  # fmt: skip
     classes = "RangeClassOrdinalPipeline"
     return [
         *robust,
+        *looked_at,
         ["scripts/evaluate_references.py", f"{PREPARED}/fgnet_dev", "--out", f"{folder}/references_fgnet_dev"],
         *simulated,
         ["DiffPipeline6/DiffPipeline6__infer.py", "--data", f"{PREPARED}/utkface", "--out", "out/differences"],
