@@ -55,12 +55,17 @@ def paired_bootstrap(
     return {"gain": float(gain.mean()), "low": float(low), "high": float(high)}
 
 
+def distance_to_interval(age: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Years [N] by which estimates miss the whole years low…high [N] of their labels; 0 inside."""
+    return np.clip(low - 0.5 - age, 0, None) + np.clip(age - (high + 0.5), 0, None)
+
+
 def interval_metrics(age: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, float]:
     """n, hit rate (% of estimates inside the label's interval) and mean distance to it, [N] float years each.
 
     Labels are whole years, so an estimate counts as inside 20-29 if it rounds to one of these years.
     """
-    distance = np.clip(low - 0.5 - age, 0, None) + np.clip(age - (high + 0.5), 0, None)
+    distance = distance_to_interval(age, low, high)
     hit_rate = 100.0 * (distance == 0).mean()
     return {"n": int(len(age)), "hit_rate": round(float(hit_rate), 2), "distance": round(float(distance.mean()), 3)}
 

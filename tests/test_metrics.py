@@ -8,6 +8,7 @@ from common.errors import DataError
 from common.metrics import interval_metrics, point_metrics, summarise
 from common.pipeline import RELEASED
 from common.predictions import COLUMNS, prediction_table, read_predictions, write_predictions
+from scripts.report_metrics import gain_lines
 from scripts.report_metrics import main as report_main
 
 
@@ -121,3 +122,21 @@ def test_released_metrics_are_those_of_the_stored_predictions():
 def test_released_weights_reach_their_aim_on_utkface():
     stored = json.loads((RELEASED / "metrics.json").read_text())
     assert stored["sets"]["utkface_test"]["exact"]["all"]["mae"] <= 4.7
+
+
+def test_gain_of_corrected_over_base_by_hand():
+    table = pd.DataFrame(
+        {
+            "status": ["ok", "ok", "ok", "no face found"],
+            "base_age": [30.0, 41.0, 25.0, np.nan],
+            "age": [32.0, 40.0, 29.0, np.nan],
+            "true_age_min": [33.0, 40.0, 30.0, 5.0],
+            "true_age_max": [33.0, 40.0, 39.0, 5.0],
+            "person": ["", "", "", ""],
+        }
+    )
+    lines = gain_lines({"set": table, "plain": table.assign(age=table["base_age"])})
+    assert lines[3].startswith("| set, MAE | 2 | 2.000 | 0.500 | +1.500 (")  # |30-33|, |41-40| and |32-33|, 0
+    assert lines[4].startswith("| set, distance to the interval | 1 | 4.500 | 0.500 | +4.000 (")  # 30-39 begins at 29.5
+    assert len(lines) == 5
+    assert gain_lines({"plain": table.assign(age=table["base_age"])}) == []
