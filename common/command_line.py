@@ -41,7 +41,8 @@ def inference_parser(description: str, mode: str, weights: Path) -> argparse.Arg
     add = parser.add_argument
     add("--mode", choices=MODES, default=mode, help=f"full: corrected; bypass: base; oracle: upper bound ({mode})")
     add("--references", nargs="+", default=[], metavar="BANK", help="reference banks of your own")
-    add("--person", metavar="NAME|auto", help="whose own references to use; auto: match by embedding")
+    add("--person", metavar="NAME|auto", help="whose own references to use; auto: recognise the face")
+    add("--false-match-rate", type=float, default=0.01, metavar="P", help="of strangers, by --person auto (0.01)")
     add("--interval", type=float, metavar="P", help="also give an interval that holds the age with probability P")
     add("--out", type=Path, metavar="CSV", help="write the predictions here")
     add("--processes", type=_positive, default=1, metavar="N", help="with --manifest and --out: so many at once (1)")

@@ -22,6 +22,7 @@ from common.predictions import COLUMNS, OK, write_predictions
 from common.shards import check_sharding, take_shard
 
 NO_FACE = "no face found"
+AUTO = "auto"  # --person: whoever of the bank the face is recognised as
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class BaseEstimates:
 
     table: predictions table, failed inputs keeping a row of their own; good_rows [M]: its rows with a face;
     embeddings [M, E] float32; spreads [M] float years: of the predicted distributions; crops [M]: each [S, S, 3]
-    uint8, kept only where they are to be drawn.
+    uint8, kept only where they are to be drawn or recognised.
     """
 
     table: pd.DataFrame
@@ -131,7 +132,8 @@ def estimate_base(
     )
     known_columns = [name for name in COLUMNS if name in manifest.columns]
     records: list[dict] = []
-    estimates = _Estimates(pipeline, arguments.batch_size, bool(arguments.explain) if "explain" in arguments else False)
+    looked_at_again = bool(getattr(arguments, "explain", None)) or getattr(arguments, "person", None) == AUTO
+    estimates = _Estimates(pipeline, arguments.batch_size, looked_at_again)
     inputs = tqdm(read_faces(manifest, arguments, pipeline), **_progress(arguments, len(manifest)))
     for place, (row, number, faces) in enumerate(inputs, 1):
         known = manifest.loc[row, known_columns].to_dict() | {"id": number}

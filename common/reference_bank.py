@@ -19,6 +19,7 @@ from common.files import replacing
 EMPTY = -1
 KINDS = {"embeddings": "f", "ages": "f", "estimates": "f", "seen": "b", "person": "U", "id": "U"}  # numpy's letters
 ARRAYS = tuple(KINDS)
+IDENTITY = "identity"
 
 
 class Found(NamedTuple):
@@ -34,7 +35,9 @@ class ReferenceBank:
 
     embeddings [N, E] float16; ages, estimates [N] float32 years; seen [N] bool (the base trained on it, so its
     residual says nothing); person [N] str ('' unknown; copies of one picture share a name); id [N] str (SHA-1 of the
-    picture); fingerprint: SHA-1 of the BAR weights. Raises DataError if N is 0, lengths differ or an age is unknown.
+    picture); fingerprint: SHA-1 of the BAR weights; identity [N, D] float16: face-recognition embeddings
+    (common/identity.py), None where they were not asked for. Raises DataError if N is 0, lengths differ or an age is
+    unknown.
     """
 
     embeddings: np.ndarray
@@ -44,6 +47,7 @@ class ReferenceBank:
     person: np.ndarray
     id: np.ndarray
     fingerprint: str
+    identity: np.ndarray | None = None
 
     def __post_init__(self):
         for name in ARRAYS:
@@ -51,6 +55,8 @@ class ReferenceBank:
                 raise DataError(f"A bank of {len(self.embeddings)} embeddings has {len(getattr(self, name))} {name}.")
         if not len(self.embeddings):
             raise DataError("A bank needs at least one reference.")
+        if self.identity is not None and (self.identity.ndim, len(self.identity)) != (2, len(self.embeddings)):
+            raise DataError(f"A bank of {len(self.embeddings)} embeddings has other identities: {self.identity.shape}.")
         wrong = [name for name, kind in KINDS.items() if getattr(self, name).dtype.kind != kind]
         if wrong or self.embeddings.ndim != 2:
             raise DataError(f"The {(*wrong, 'embeddings')[0]} of a bank are not what they should be.")
@@ -129,13 +135,15 @@ class ReferenceBank:
     def rows(self, keep: np.ndarray) -> "ReferenceBank":
         """The part of the bank where `keep` [N] is True (or that these row numbers name)."""
         parts = {name: getattr(self, name)[keep] for name in ARRAYS}
-        return ReferenceBank(**parts, fingerprint=self.fingerprint)
+        identity = None if self.identity is None else self.identity[keep]
+        return ReferenceBank(**parts, fingerprint=self.fingerprint, identity=identity)
 
     def save(self, path: str | Path) -> None:
         """Write a compressed .npz (no pickles in it), whole or not at all; raises DataError if it cannot be written."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
         try:
             with replacing(path) as whole:
-                np.savez_compressed(whole, **{field.name: getattr(self, field.name) for field in fields(self)})
+                np.savez_compressed(whole, **{name: part for name, part in parts.items() if part is not None})
         except OSError as error:
             raise DataError(f"The bank {path} cannot be written ({error.strerror}).") from None
 
@@ -144,7 +152,8 @@ def load_bank(path: str | Path, fingerprint: str) -> ReferenceBank:
     """Read a bank; raises WeightsError if it is none, or belongs to other BAR weights than `fingerprint` names."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            parts = {field.name: stored[field.name] for field in fields(ReferenceBank)}
+            names = [field.name for field in fields(ReferenceBank) if field.name != IDENTITY or IDENTITY in stored]
+            parts = {name: stored[name] for name in names}
     except Exception as error:  # zip, zlib, numpy and plain Python errors, according to what is broken
         raise WeightsError(f"{path} cannot be read as a reference bank ({error}).") from None
     parts["fingerprint"] = str(parts["fingerprint"])
@@ -175,9 +184,17 @@ class RowsOfName:
 
 
 def concatenate(banks: list[ReferenceBank]) -> ReferenceBank:
-    """One bank of several; a picture that is in several enters once. Raises WeightsError if their weights differ."""
+    """One bank of several; a picture that is in several enters once, identities if all have them.
+
+    Raises WeightsError if their weights differ.
+    """
     if len({bank.fingerprint for bank in banks}) != 1:
         raise WeightsError("The banks were made with different base weights.")
     parts = {name: np.concatenate([getattr(bank, name) for bank in banks]) for name in ARRAYS}
     first = np.sort(np.unique(parts["id"], return_index=True)[1])
-    return ReferenceBank(**{name: array[first] for name, array in parts.items()}, fingerprint=banks[0].fingerprint)
+    identities = [bank.identity for bank in banks]
+    known = all(identity is not None for identity in identities)
+    return ReferenceBank(
+        **{name: array[first] for name, array in parts.items()}, fingerprint=banks[0].fingerprint,
+        identity=np.concatenate(identities)[first] if known else None,
+    )  # fmt: skip

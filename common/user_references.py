@@ -14,12 +14,11 @@ import pandas as pd
 
 from common.correction import Corrector, Faces
 from common.errors import DataError
-from common.inference import BaseEstimates
+from common.identity import IdentityEncoder, match_people, threshold
+from common.inference import AUTO, BaseEstimates
 from common.intervals import SMALLEST_BANK, bounds, quantile
 from common.manifest import OLDEST
 from common.reference_bank import ReferenceBank, concatenate, load_bank
-
-FALSE_MATCH_RATE = 0.01  # of strangers taken for somebody of the bank by --person auto
 
 
 @dataclass(frozen=True)
@@ -174,28 +173,6 @@ class UserReferences:
         return mine - start, personal_shift(mine, theirs, self.bank.ages[hers] - theirs, self.settings)
 
 
-def match_person(
-    embedding: np.ndarray, bank: ReferenceBank, strangers: ReferenceBank, false_match_rate: float
-) -> np.ndarray:
-    """Whom each of B faces shows, [B] str, '' where nobody of the bank is similar enough.
-
-    A face matches a person if its greatest cosine similarity to the person's references is above that of all but
-    `false_match_rate` of the strangers (faces known to show nobody of the bank); of several the clearest match is
-    taken. `embedding` is [B, E].
-    """
-    people = sorted(set(bank.person) - {""})
-    names, margins = np.full(len(embedding), ""), np.zeros(len(embedding))
-    names = names.astype(object)
-    unit = embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-6)  # [B, E]
-    for person in people:
-        hers = bank.unit[bank.person == person]  # [n, E]
-        threshold = np.quantile((strangers.unit @ hers.T).max(axis=1), 1 - false_match_rate / len(people))
-        margin = (unit @ hers.T).max(axis=1) - threshold  # [B]
-        better = margin > margins
-        names[better], margins[better] = person, margin[better]
-    return names.astype(str)
-
-
 def start_of(corrector: Corrector, bank: ReferenceBank) -> UserReferences:
     """A user's bank with starting ages: what the difference regressor and its training bank say of each reference."""
     faces = Faces(bank.embeddings.astype(np.float32), bank.estimates, bank.id, bank.person)
@@ -205,8 +182,8 @@ def start_of(corrector: Corrector, bank: ReferenceBank) -> UserReferences:
 def correct_by_user(base: BaseEstimates, corrector: Corrector, arguments: Namespace) -> None:
     """Add what the user's own banks say to the ages of a table, with intervals calibrated on these banks if asked for.
 
-    Reads `references`, `person` and `interval` of a command line. Raises WeightsError for a bad bank, DataError for a
-    person that is in none.
+    Reads `references`, `person`, `false_match_rate` and `interval` of a command line. Raises WeightsError for a bad
+    bank, DataError for a person that is in none.
     """
     user = start_of(
         corrector, concatenate([load_bank(path, corrector.pipeline.fingerprint) for path in arguments.references])
@@ -215,7 +192,9 @@ def correct_by_user(base: BaseEstimates, corrector: Corrector, arguments: Namesp
     good = base.table.loc[rows]
     ids, persons = good["id"].to_numpy(str), good["person"].fillna("").to_numpy(str)
     faces = Faces(base.embeddings, good["base_age"].to_numpy(float), ids, persons)
-    asked = who_is_asked(faces, user.bank, corrector.bank, arguments.person or "")
+    asked = who_is_asked(base, ids, user.bank, arguments)
+    if arguments.person == AUTO:
+        base.table.loc[rows, "matched_person"] = asked
     shifts = user.shifts(faces, good["age"].to_numpy(float), asked)
     age = np.clip(good["age"].to_numpy(float) + shifts.domain + shifts.personal, 0, OLDEST)
     base.table.loc[rows, "age"] = age
@@ -227,17 +206,31 @@ def correct_by_user(base: BaseEstimates, corrector: Corrector, arguments: Namesp
         base.table.loc[rows, "interval_low"], base.table.loc[rows, "interval_high"] = bounds(age, half_width)
 
 
-def who_is_asked(faces: Faces, bank: ReferenceBank, strangers: ReferenceBank, person: str) -> np.ndarray:
-    """Name [N] of the person each face is taken to show ('' nobody); raises DataError for a name not in the bank."""
-    if person == "auto":
-        names = match_person(faces.embedding, bank, strangers, FALSE_MATCH_RATE)
+def who_is_asked(base: BaseEstimates, ids: np.ndarray, bank: ReferenceBank, arguments: Namespace) -> np.ndarray:
+    """Name [N] of the person each face is taken to show ('' nobody).
+
+    Raises DataError for a name that is not in the bank, or if people cannot be recognised.
+    """
+    person = arguments.person or ""
+    if person == AUTO:
+        names = recognise(base.crops, ids, bank, arguments.false_match_rate)
         matched = pd.Series(names[names != ""]).value_counts()
         print("matched: " + (", ".join(f"{name} {count}" for name, count in matched.items()) or "nobody"))
         return names
     if person and person not in bank.person:
         known = ", ".join(sorted(set(bank.person) - {""})[:10]) or "nobody"
         raise DataError(f"No reference in the banks shows '{person}'; they name {known}.")
-    return np.full(len(faces.id), person)
+    return np.full(len(ids), person)
+
+
+def recognise(crops: list[np.ndarray], ids: np.ndarray, bank: ReferenceBank, rate: float) -> np.ndarray:
+    """Name [N] of the person of the bank each crop shows ('' nobody), never by the same picture; raises DataError."""
+    if bank.identity is None:
+        raise DataError("The banks hold no identities; build them with --identities to use --person auto.")
+    limit = threshold(rate, int((bank.person != "").sum()))
+    identity = IdentityEncoder()(crops)
+    allowed = np.asarray(ids, str)[:, None] != bank.id[None]
+    return match_people(identity, bank.identity.astype(np.float32), bank.person, allowed, limit)
 
 
 def user_half_width(user: UserReferences, asked: np.ndarray, probability: float) -> np.ndarray:

@@ -19,6 +19,7 @@ def inspect_bank(path: Path, corrector: Corrector) -> None:
     print(f"{len(bank)} references, ages {ages.min():.0f} to {ages.max():.0f}, median {np.median(ages):.0f}")
     unnamed = int((bank.person == "").sum())
     print(f"{len(people)} named people, {several} of them with several pictures; {unnamed} pictures unnamed")
+    print("identities: " + ("none (built without --identities)" if bank.identity is None else "yes, for --person auto"))
     residual = bank.ages - user.start
     print(
         f"true age minus estimate: mean {residual.mean():+.2f}, median {np.median(residual):+.2f}, "

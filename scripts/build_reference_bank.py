@@ -9,7 +9,8 @@
 The age of a picture is, in this order: a CSV's column `age`; birth date to photo date (columns `birth_date` and
 `photo_date`, or --births and the photo's EXIF date); the number that --age-pattern finds in the file's name. Who is
 shown: a CSV's column `person`, or the name of the picture's folder. A bank holds embeddings, ages, ids and names, no
-pictures; embeddings of people are personal data all the same.
+pictures; embeddings of people are personal data all the same. --identities adds face-recognition embeddings, which tell
+who is shown: keep such a bank like a fingerprint file.
 
 Exit status: 0 done, 1 some pictures were left out (named on stderr), 2 nothing could be done.
 """
@@ -18,7 +19,7 @@ import argparse
 import hashlib
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from tqdm import tqdm
 from common.crops import IMAGE_SUFFIXES, decode_image, read_bytes, resize_crop
 from common.embedded import Views, bank_of, embed_split
 from common.errors import DataError, ImageError, UserError
-from common.manifest import OLDEST, SPLITS
+from common.identity import IdentityEncoder
+from common.manifest import OLDEST, SPLITS, load_prepared
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import ReferenceBank, concatenate, load_bank
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
@@ -60,6 +62,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--births", type=Path, metavar="CSV", help="columns person,birth_date (YYYY-MM-DD or YYYY)")
     add("--age-pattern", metavar="REGEX", help="its first group is the age in a file's name")
     add("--crops", action="store_true", help="the pictures are aligned face crops: do not look for faces")
+    add("--identities", action="store_true", help="also store who looks like whom, for --person auto")
     add("--inspect", type=Path, metavar="BANK", help="only say what a bank holds and suggests; draws BANK.png")
     add("--weights", type=Path, default=RELEASED, metavar="DIR", help="DiffPipeline6 weights the bank is for")
     add("--device", default="auto", help="auto, cpu or cuda")
@@ -161,9 +164,15 @@ def age_of_file(file: Path, person: str, births: dict[str, str], pattern: str | 
 
 
 def enter_pictures(
-    pictures: list[Picture], pipeline: AgePredictBasicPipeline, crops_given: bool
+    pictures: list[Picture],
+    pipeline: AgePredictBasicPipeline,
+    crops_given: bool,
+    encoder: IdentityEncoder | None = None,
 ) -> tuple[ReferenceBank, list[str]]:
-    """The bank of all usable pictures, and a line for each one left out; raises DataError if none is left."""
+    """The bank of all usable pictures, and a line for each one left out; raises DataError if none is left.
+
+    With an encoder the bank holds identities.
+    """
     crops, kept, ids, problems, first = [], [], [], [], {}
     for picture in tqdm(pictures, unit="picture", disable=len(pictures) < 20):
         try:
@@ -186,7 +195,7 @@ def enter_pictures(
     bank = ReferenceBank(
         seen.embeddings.astype(np.float16), np.array([picture.age for picture in kept], np.float32),
         seen.ages.astype(np.float32), np.zeros(len(kept), bool), np.array([picture.person for picture in kept]),
-        np.array(ids), pipeline.fingerprint,
+        np.array(ids), pipeline.fingerprint, encoder(crops).astype(np.float16) if encoder else None,
     )  # fmt: skip
     return bank, problems
 
@@ -207,11 +216,18 @@ def crop_of(picture: Picture, pipeline: AgePredictBasicPipeline, crops_given: bo
     return faces[0].crop, number
 
 
-def bank_of_prepared(folder: Path, pipeline: AgePredictBasicPipeline) -> ReferenceBank:
-    """The bank of all exactly labelled faces of a prepared folder."""
+def bank_of_prepared(
+    folder: Path, pipeline: AgePredictBasicPipeline, encoder: IdentityEncoder | None = None
+) -> ReferenceBank:
+    """The bank of all exactly labelled faces of a prepared folder; with an encoder it holds identities."""
     cache = Views(str(folder / "embeddings"))
     parts = [embed_split(pipeline, folder, split, cache) for split in SPLITS]
-    return bank_of([(part, False) for part in parts], pipeline.fingerprint)
+    bank = bank_of([(part, False) for part in parts], pipeline.fingerprint)
+    if encoder is None:
+        return bank
+    prepared = load_prepared(folder)
+    row = pd.Series(np.arange(len(prepared.manifest)), index=prepared.manifest["id"])[bank.id]
+    return replace(bank, identity=encoder(prepared.crops[number] for number in row).astype(np.float16))
 
 
 def build(arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline) -> list[str]:
@@ -219,11 +235,12 @@ def build(arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline) -> l
     source, problems = arguments.source, []
     if not source.exists():
         raise DataError(f"There is nothing at {source}; give a folder, a CSV file or a prepared folder.")
+    encoder = IdentityEncoder() if arguments.identities else None
     if (source / "crops.npy").is_file():
-        bank = bank_of_prepared(source, pipeline)
+        bank = bank_of_prepared(source, pipeline, encoder)
     else:
         pictures = pictures_of_folder(arguments) if source.is_dir() else pictures_of_table(arguments)
-        bank, problems = enter_pictures(pictures, pipeline, arguments.crops)
+        bank, problems = enter_pictures(pictures, pipeline, arguments.crops, encoder)
     if arguments.append and arguments.out.is_file():
         old = load_bank(arguments.out, pipeline.fingerprint)
         new = ~np.isin(bank.id, old.id)

@@ -26,6 +26,7 @@ from common.correction import Corrector
 from common.drawing import BLUE, ORANGE, new_figure, save_figure
 from common.embedded import embed
 from common.errors import DataError, UserError
+from common.identity import IdentityEncoder, match_people, threshold
 from common.manifest import SPLITS, load_prepared
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import ReferenceBank
@@ -51,6 +52,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--split", choices=SPLITS, help="only this split (all)")
     add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")
     add("--simulate", choices=sorted(SIMULATIONS), help="change all pictures first")
+    add("--auto", type=float, metavar="P", help="also find the person by recognition, at this false-match rate")
     add("--weights", type=Path, default=RELEASED, metavar="DIR", help="DiffPipeline6 weights (the released ones)")
     add("--device", default="auto", help="auto, cpu or cuda")
     add("--out", type=Path, default=Path("out/references"), metavar="DIR", help="folder to write (out/references)")
@@ -60,8 +62,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def read_bank(arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline) -> ReferenceBank:
     """The exactly labelled faces of the folder (or of one split, or so many, or changed ones) as a bank."""
+    encoder = IdentityEncoder() if arguments.auto else None
     if not (arguments.split or arguments.limit or arguments.simulate):
-        return bank_of_prepared(arguments.folder, pipeline)
+        return bank_of_prepared(arguments.folder, pipeline, encoder)
     prepared = load_prepared(arguments.folder)
     manifest = prepared.manifest[prepared.manifest["age"].notna()]
     manifest = manifest[manifest["split"] == arguments.split] if arguments.split else manifest
@@ -74,7 +77,10 @@ def read_bank(arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline) 
     embeddings, estimates = embed(pipeline.model, crops, 0, 0.0, 0)
     ids, persons = (manifest[name].to_numpy(str) for name in ("id", "person"))
     ages, seen = manifest["age"].to_numpy(np.float32), np.zeros(len(manifest), bool)
-    return ReferenceBank(embeddings[0], ages, estimates[0], seen, persons, ids, pipeline.fingerprint)
+    return ReferenceBank(
+        embeddings[0], ages, estimates[0], seen, persons, ids, pipeline.fingerprint,
+        encoder(crops).astype(np.float16) if encoder else None,
+    )  # fmt: skip
 
 
 def without_person(bank: ReferenceBank, row: int) -> np.ndarray:
@@ -96,8 +102,11 @@ def shifted(user: UserReferences, row: int, others: np.ndarray, own: np.ndarray)
     return float((start + domain)[0]), float((start + domain + personal)[0])
 
 
-def evaluate(user: UserReferences) -> pd.DataFrame:
-    """Predictions of every variant for every face: columns id, person, true_age, variant, seed, age."""
+def evaluate(user: UserReferences, rate: float | None) -> pd.DataFrame:
+    """Predictions of every variant for every face: columns id, person, true_age, variant, seed, age.
+
+    With a false-match rate also those where the person is not known but recognised by the bank's identities.
+    """
     bank, rows, nobody = user.bank, [], np.array([], int)
     alone = replace(user, start=bank.estimates.astype(float))  # the base without the head
     for row in range(len(bank)):
@@ -109,8 +118,39 @@ def evaluate(user: UserReferences) -> pd.DataFrame:
         ages["base + domain bank"] = shifted(alone, row, others, nobody)[0]
         ages["domain bank"], ages["domain + personal bank"] = shifted(user, row, others, own)
         ages["personal bank"] = shifted(user, row, nobody, own)[1]
+        if rate is not None:
+            ages[f"domain + recognised ({rate:g})"] = age_if_recognised(user, row, rate)
         rows += [(bank.id[row], bank.person[row], bank.ages[row], name, 0, age) for name, age in ages.items()]
     return pd.DataFrame(rows, columns=["id", "person", "true_age", "variant", "seed", "age"])
+
+
+def recognised(bank: ReferenceBank, row: int, rate: float) -> str:
+    """Whom the face of this row is taken for ('' nobody), photos of its person at this very age left out."""
+    identity, allowed = bank.identity.astype(np.float32), without_person(bank, row) | own_photos(bank, row)
+    limit = threshold(rate, int((bank.person[allowed] != "").sum()))
+    return match_people(identity[row : row + 1], identity, bank.person, allowed[None], limit)[0]
+
+
+def age_if_recognised(user: UserReferences, row: int, rate: float) -> float:
+    """Age (years) of the face of this row where all that is known of the person is whom the face is taken for."""
+    bank = user.bank
+    person, allowed = recognised(bank, row, rate), without_person(bank, row) | own_photos(bank, row)
+    hers = allowed & (bank.person == person) & (person != "")
+    return shifted(user, row, np.flatnonzero(allowed & ~hers), np.flatnonzero(hers))[1]
+
+
+def recognition_lines(bank: ReferenceBank, rate: float) -> list[str]:
+    """Markdown: how many faces are taken for the right person, a wrong one, and nobody, by age."""
+    taken = np.array([recognised(bank, row, rate) for row in range(len(bank))])
+    right, wrong = taken == bank.person, (taken != bank.person) & (taken != "")
+    bands = {"all": (0, 200), "0-12 years": (0, 13), "13-17 years": (13, 18), "18+ years": (18, 200)}
+    lines = [f"| false-match rate {rate:g} | faces | right (%) | wrong (%) | nobody (%) |", "|---|---|---|---|---|"]
+    for name, (low, high) in bands.items():
+        part = (bank.ages >= low) & (bank.ages < high)
+        if part.any():
+            shares = [100 * share[part].mean() for share in (right, wrong, taken == "")]
+            lines.append(f"| {name} | {part.sum()} | " + " | ".join(f"{share:.0f}" for share in shares) + " |")
+    return lines
 
 
 def curve(user: UserReferences) -> pd.DataFrame:
@@ -158,7 +198,9 @@ def run(arguments: argparse.Namespace, corrector: Corrector) -> None:
     bank = read_bank(arguments, corrector.pipeline)
     user = start_of(corrector, bank)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    evaluate(user).to_csv(arguments.out / "predictions.csv", index=False, float_format="%.3f")
+    if arguments.auto:
+        print("\n".join(recognition_lines(bank, arguments.auto)))
+    evaluate(user, arguments.auto).to_csv(arguments.out / "predictions.csv", index=False, float_format="%.3f")
     gains = curve(user)
     gains.to_csv(arguments.out / "curve.csv", index=False, float_format="%.3f")
     title = f"{arguments.folder.name} {arguments.simulate or ''}: {len(bank)} faces"

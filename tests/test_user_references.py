@@ -3,7 +3,7 @@ import pytest
 
 from common.correction import Faces
 from common.reference_bank import ReferenceBank
-from common.user_references import UserReferences, VoteSettings, domain_shift, match_person, personal_shift
+from common.user_references import UserReferences, VoteSettings, domain_shift, personal_shift
 
 SETTINGS = VoteSettings()
 COUNTS = (0, 1, 2, 5, 20, 200)
@@ -107,22 +107,3 @@ def test_a_persons_own_references_do_not_enter_the_domain_part():
     alone = ask(["x"], ["anna"])
     assert alone.domain[0] == pytest.approx(ask(["x"], [""], person="anna").domain[0])
     assert alone.domain[0] < ask(["x"], [""]).domain[0]
-
-
-def test_a_match_is_as_rare_among_strangers_as_stated_and_finds_a_copy():
-    random = np.random.default_rng(0)
-
-    def faces_of(names: list[str], spread: float) -> ReferenceBank:
-        centre = {name: random.normal(size=16) for name in sorted(set(names))}
-        embedding = np.array([centre[name] + spread * random.normal(size=16) for name in names])
-        count = len(names)
-        return ReferenceBank(
-            embedding.astype(np.float16), np.full(count, 30.0, np.float32), np.full(count, 30.0, np.float32),
-            np.zeros(count, bool), np.array(names), np.array([f"{names[0]}{number}" for number in range(count)]), "abc",
-        )  # fmt: skip
-
-    known = faces_of(["anna"] * 5 + ["ben"] * 5, 0.2)
-    strangers, others = (faces_of([f"{kind}{number}" for number in range(4000)], 0.2) for kind in "so")
-    rate = (match_person(others.unit, known, strangers, 0.02) != "").mean()
-    assert rate == pytest.approx(0.02, abs=0.008)
-    assert match_person(known.unit, known, strangers, 0.02).tolist() == known.person.tolist()
