@@ -45,8 +45,8 @@ class AgeRegBaselineConfig(BARConfig):
 
     Attributes:
         pretrained: Start from the backbone's pretrained weights.
-        fade: Part of the training in which the slopes of mobilefacenet fade, from PReLU to ReLU; nothing is released before.
-        init_weights: Folder of trained BAR weights to start from, instead of ImageNet's (empty: none).
+        fade: Part of the training in which mobilefacenet's PReLUs fade to ReLUs; weights are kept only after it.
+        init_weights: Folder of trained BAR weights to start from, instead of pretrained (empty: none).
         backbone_weights: Local file of the backbone's pretrained weights (empty: package or download).
         epochs: Passes over the exactly labelled faces of the base split.
         batch_size: Faces in a step, exact and interval labels together, of all processes together.

@@ -28,7 +28,7 @@ from common.files import write_whole
 from common.metrics import summarise
 from common.mobilefacenet import fade
 from common.predictions import prediction_table, write_predictions
-from common.processes import StopRequest, averaged, draw_seed, from_main, own_part
+from common.processes import StopRequest, averaged, draw_seed, from_main, keep_freed_memory, own_part
 
 BEST, LATEST = "best_model.ckpt", "latest_model.ckpt"
 EVALUATION_BATCH = 256
@@ -84,6 +84,7 @@ def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, re
     Of several processes (see common/processes.py) each trains on its part of every batch, gradients being averaged.
     Batch-norm normalises by the part of its own process; the running statistics are those of the main process.
     """
+    keep_freed_memory()
     faces = FaceSet(folders, "base", config.crop_size, config.limit)
     validation = FaceSet(folders, "val", config.crop_size, config.limit)
     order = TrainingOrder(faces, config)

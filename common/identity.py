@@ -1,12 +1,11 @@
 """Who is shown: face-recognition embeddings of aligned crops, and the match of a face to the people of a bank.
 
-The base's embedding was trained for age and hardly tells people apart; this one was trained for that. Its packages are
-optional (requirements-auto.txt), and nothing but `--person auto` needs them.
+The base's embedding was trained for age and hardly tells people apart; this network was trained for that.
 """
 
-import importlib.util
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -15,42 +14,41 @@ from skimage.transform import SimilarityTransform
 
 from common.crops import TEMPLATE, TEMPLATE_SIZE
 from common.errors import DataError, WeightsError
+from common.mobilefacenet import recognition_graph
 from common.paths import WEIGHTS
 
 THRESHOLDS = WEIGHTS / "identity.json"  # made by scripts/calibrate_identity.py
-MODEL = "models/dlib_face_recognition_resnet_model_v1.dat"
-CHIP_SIZE = 150
-# The landmarks of common/crops.py in dlib's face chips, as parts of the 100 px within their padding of 25.
-CHIP = np.array([(0.2273, 0.2214), (0.7528, 0.2212), (0.4901, 0.5156), (0.2541, 0.7802), (0.7261, 0.7802)]) * 100 + 25
+CHIP_SIZE = 112
+# The landmarks of common/crops.py in the pictures that InsightFace's networks were trained on, in pixels.
+CHIP = np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)])
 TOGETHER = 32
 
 
 class IdentityEncoder:
-    """dlib's face-recognition network (ResNet, 2017, public domain): photos of one person are near each other.
+    """MobileFaceNet trained with ArcFace on WebFace600K (InsightFace): photos of one person are near each other."""
 
-    Raises DataError if its packages are not installed.
-    """
+    @cached_property
+    def network(self):
+        """The ONNX Runtime session; WeightsError if the package of the weights is missing."""
+        import onnxruntime
 
-    def __init__(self):
-        models = importlib.util.find_spec("face_recognition_models")
-        if models is None or importlib.util.find_spec("dlib") is None:
-            raise DataError("Recognising people needs two more packages; pip install -r requirements-auto.txt")
-        import dlib
-
-        self.network = dlib.face_recognition_model_v1(str(Path(models.submodule_search_locations[0]) / MODEL))
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # it warns of every batch, because the graph was exported for one face
+        return onnxruntime.InferenceSession(recognition_graph(), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, crops: Iterable[np.ndarray]) -> np.ndarray:
-        """Identity embeddings [N, 128] float32 of aligned crops, each [S, S, 3] uint8 RGB."""
+        """Identity embeddings [N, 512] float32 of length 1, of aligned crops, each [S, S, 3] uint8 RGB."""
         chips = [face_chip(np.asarray(crop)) for crop in crops]
-        parts = [
-            np.array(self.network.compute_face_descriptor(chips[start : start + TOGETHER]), np.float32)
-            for start in range(0, len(chips), TOGETHER)
-        ]
-        return np.concatenate([np.empty((0, 128), np.float32), *parts])
+        parts = [np.empty((0, 512), np.float32)]
+        for start in range(0, len(chips), TOGETHER):
+            images = np.stack(chips[start : start + TOGETHER]).astype(np.float32) / 127.5 - 1  # [b, 112, 112, 3]
+            (embedding,) = self.network.run(None, {self.network.get_inputs()[0].name: images.transpose(0, 3, 1, 2)})
+            parts.append(embedding / np.linalg.norm(embedding, axis=1, keepdims=True))
+        return np.concatenate(parts)
 
 
 def face_chip(crop: np.ndarray) -> np.ndarray:
-    """An aligned crop [S, S, 3] uint8 as the chip [150, 150, 3] that dlib's network was trained on."""
+    """An aligned crop [S, S, 3] uint8 as the picture [112, 112, 3] that the network was trained on."""
     scale = len(crop) / TEMPLATE_SIZE
     landmarks = (np.array(TEMPLATE) + 0.5) * scale - 0.5  # [5, 2]
     matrix = SimilarityTransform.from_estimate(landmarks, CHIP).params[:2]

