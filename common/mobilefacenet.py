@@ -5,6 +5,7 @@ by InsightFace, for non-commercial research) come inside the package insightface
 batch-norms are folded into the convolutions, so there are none here either.
 """
 
+import copy
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,40 @@ class MobileFaceNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
         return self.layers(images).mean(dim=(2, 3))  # [B, 512]
+
+
+class DepthwiseStem(nn.Module):
+    """The first two layers of a faded MobileFaceNet without its convolution of groups of two, which is slow on a CPU.
+
+    Each of its outputs adds a depthwise convolution of the own channel and one of the other in the pair.
+    """
+
+    def __init__(self, first: nn.Conv2d, grouped: nn.Conv2d):
+        super().__init__()
+        channels = torch.arange(first.out_channels)
+        swapped = channels + 1 - 2 * (channels % 2)  # 1, 0, 3, 2 …
+        self.first = copy.deepcopy(first)
+        self.swapped = copy.deepcopy(first)  # the same pictures with the channels of each pair exchanged
+        self.own = _convolution(len(channels), len(channels), 3, groups=len(channels))
+        self.other = copy.deepcopy(self.own)
+        with torch.no_grad():
+            self.swapped.weight.copy_(first.weight[swapped])
+            self.swapped.bias.copy_(first.bias[swapped])
+            self.own.weight.copy_(grouped.weight[channels, channels % 2][:, None])
+            self.own.bias.copy_(grouped.bias)
+            self.other.weight.copy_(grouped.weight[channels, 1 - channels % 2][:, None])
+            self.other.bias.zero_()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, I, I] to [B, 128, I / 2, I / 2]."""
+        return F.relu(self.own(F.relu(self.first(images))) + self.other(F.relu(self.swapped(images))))
+
+
+def with_depthwise_stem(network: MobileFaceNet) -> MobileFaceNet:
+    """The same function of images by a network that runs faster in ONNX Runtime; changed in place, fully faded."""
+    fade(network, 0.0)
+    network.layers = nn.Sequential(DepthwiseStem(network.layers[0], network.layers[2]), *network.layers[4:])
+    return network
 
 
 def build_mobilefacenet() -> tuple[MobileFaceNet, int]:

@@ -7,13 +7,21 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch.nn import Conv2d
 
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__train import fit, slope_share, start_run
 from common.bar import BAR, BARConfig, load_backbone_weights
 from common.checkpoints import load_checkpoint
 from common.errors import WeightsError
-from common.mobilefacenet import FadingPReLU, MobileFaceNet, fade, load_mobilefacenet, recognition_graph
+from common.mobilefacenet import (
+    FadingPReLU,
+    MobileFaceNet,
+    fade,
+    load_mobilefacenet,
+    recognition_graph,
+    with_depthwise_stem,
+)
 
 
 def pretrained() -> MobileFaceNet:
@@ -51,6 +59,18 @@ def test_a_network_without_pretrained_weights_is_a_relu_network():
     load_backbone_weights(model)
     assert all(module.share == 1 for module in model.modules() if isinstance(module, FadingPReLU))
     assert model(torch.zeros(2, 3, 32, 32)).embedding.shape == (2, 256)
+
+
+def test_the_stem_of_the_graph_is_the_same_function():
+    network = pretrained()
+    fade(network, 0.0)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = network(images)
+        assert network.layers[2].groups == 64
+        quick = with_depthwise_stem(network)
+        assert all(layer.groups in (1, layer.in_channels) for layer in quick.modules() if isinstance(layer, Conv2d))
+        assert torch.allclose(quick(images), expected, atol=1e-6) and expected.std() > 1e-3
 
 
 def test_a_file_of_another_network_is_refused(tmp_path):
