@@ -57,6 +57,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu or cuda")
     add("--out", type=Path, default=Path("out/references"), metavar="DIR", help="folder to write (out/references)")
     add("--table", type=Path, metavar="CSV", help="only print the table of stored predictions")
+    add("--curves", type=Path, nargs="+", metavar="CSV", help="only print the errors of stored curves")
     return parser.parse_args(argv)
 
 
@@ -193,6 +194,18 @@ def draw_curve(table: pd.DataFrame, title: str, path: Path) -> None:
     save_figure(figure, path)
 
 
+def curve_lines(curves: list[Path]) -> list[str]:
+    """Markdown table of the MAE with domain banks of so many references, a row for the folder of each curve.csv."""
+    shown = (1, 2, 5, 20, 50, 200)
+    lines = ["| set | without | " + " | ".join(map(str, shown)) + " |", "|---|---|" + "---|" * len(shown)]
+    for path in curves:
+        table = pd.read_csv(path)
+        errors = table[table["bank"] == "domain"].set_index("references")["error"]
+        name = path.parent.name.removeprefix("references_")
+        lines.append(f"| {name} | {errors[0]:.2f} | " + " | ".join(f"{errors[count]:.2f}" for count in shown) + " |")
+    return lines
+
+
 def run(arguments: argparse.Namespace, corrector: Corrector) -> None:
     """Evaluate a prepared folder and write everything; raises DataError if it names no persons."""
     bank = read_bank(arguments, corrector.pipeline)
@@ -213,6 +226,9 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; exit status 0 done, 2 nothing could be done."""
     arguments = parse_arguments(argv)
     try:
+        if arguments.curves:
+            print("\n".join(curve_lines(arguments.curves)))
+            return 0
         if not arguments.table:
             if not arguments.folder:
                 raise DataError("Give a prepared folder, or stored predictions with --table.")
