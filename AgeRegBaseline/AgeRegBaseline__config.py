@@ -17,15 +17,15 @@ PRESETS = {
     "light": {},
     "released": {
         "backbone": "mobilefacenet",
-        "input_size": 96,
-        "fade": 0.3,
+        "input_size": 88,
         "precision": "no",
-        "learning_rate": 5e-4,
+        "backbone_rate": 0.2,
+        "augmentation": 0.8,
         "dropout": 0.3,
         "mirror": False,
         "interval_fraction": 0.45,
         "interval_weight": 0.6,
-        "epochs": 9,
+        "epochs": 6,
         "warm_up": 0.1,
     },
     "vgg16_kl": {
@@ -45,12 +45,12 @@ class AgeRegBaselineConfig(BARConfig):
 
     Attributes:
         pretrained: Start from the backbone's pretrained weights.
-        fade: Part of the training in which mobilefacenet's PReLUs fade to ReLUs; weights are kept only after it.
         init_weights: Folder of trained BAR weights to start from, instead of pretrained (empty: none).
         backbone_weights: Local file of the backbone's pretrained weights (empty: package or download).
         epochs: Passes over the exactly labelled faces of the base split.
         batch_size: Faces in a step, exact and interval labels together, of all processes together.
         learning_rate: Highest rate of the one-cycle schedule.
+        backbone_rate: Factor on it for the backbone.
         weight_decay: Of AdamW.
         warm_up: Part of the training in which the rate rises.
         l1_weight: Weight of |expectation - age| beside the KL divergence.
@@ -70,12 +70,12 @@ class AgeRegBaselineConfig(BARConfig):
     """
 
     pretrained: bool = True
-    fade: float = 0.0
     init_weights: str = ""
     backbone_weights: str = ""
     epochs: int = 10
     batch_size: int = 128
     learning_rate: float = 1e-3
+    backbone_rate: float = 1.0
     weight_decay: float = 0.02
     warm_up: float = 0.15
     l1_weight: float = 0.1
@@ -99,8 +99,6 @@ class AgeRegBaselineConfig(BARConfig):
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'.")
         if not 0 <= self.interval_fraction < 1:
             raise ValueError(f"interval_fraction must be in [0, 1), not {self.interval_fraction}.")
-        if not 0 <= self.fade < 1:
-            raise ValueError(f"fade must be in [0, 1), not {self.fade}.")
         if self.input_size % 8:
             raise ValueError(f"input_size must be a multiple of 8, not {self.input_size}.")
         if not 0 <= self.balance <= 1:

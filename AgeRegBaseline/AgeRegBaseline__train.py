@@ -26,7 +26,6 @@ from common.checkpoints import git_commit, load_checkpoint, save_bar, save_check
 from common.depthwise import Float32DepthwiseBackward
 from common.files import write_whole
 from common.metrics import summarise
-from common.mobilefacenet import fade
 from common.predictions import prediction_table, write_predictions
 from common.processes import StopRequest, averaged, draw_seed, from_main, keep_freed_memory, own_part
 
@@ -92,11 +91,14 @@ def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, re
     bf16 = config.precision == "bf16" or (config.precision == "auto" and bf16_pays(config))
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=config.device == "cpu")
     order.check(accelerator.num_processes)
-    model, optimizer = accelerator.prepare(
-        model, AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    )
+    groups = [
+        {"params": model.backbone.parameters()},
+        {"params": [*model.embedding.parameters(), *model.head.parameters()]},
+    ]
+    model, optimizer = accelerator.prepare(model, AdamW(groups, weight_decay=config.weight_decay))
+    rates = [config.learning_rate * config.backbone_rate, config.learning_rate]
     total = config.epochs * order.steps
-    schedule = OneCycleLR(optimizer, config.learning_rate, total_steps=total, pct_start=config.warm_up)
+    schedule = OneCycleLR(optimizer, rates, total_steps=total, pct_start=config.warm_up)
     writer = SummaryWriter(str(folder)) if accelerator.is_main_process else None
     run = Run(
         config, folder, accelerator, model, optimizer, schedule, order, faces, validation,
@@ -134,19 +136,12 @@ def training_images(run: Run, crops: Tensor, number: int) -> Tensor:
     return augment(crops, run.config, run.options, generator)
 
 
-def slope_share(run: Run, number: int) -> float:
-    """Share of the pretrained slopes left at step `number`: from 1 down to 0 after the part `fade` of the training."""
-    fading = run.config.fade * run.config.epochs * run.order.steps
-    return max(0.0, 1 - number / fading) if fading else 0.0
-
-
 def compute_gradients(run: Run, batch: Batch, number: int) -> tuple[float, float]:
     """Gradients of the whole batch from this process's part of it; returns the part's share of loss and MAE (years).
 
     Shares are such that their mean over the processes is the loss of the whole batch, however it is divided.
     """
     torch.manual_seed(draw_seed(run.accelerator, run.config.seed, number))
-    fade(run.model, slope_share(run, number))
     crops, low, high = (tensor.to(run.accelerator.device) for tensor in batch)
     images = training_images(run, crops, number)
     with run.accelerator.autocast(), Float32DepthwiseBackward():
@@ -186,7 +181,7 @@ def train_epoch(run: Run, stop: StopRequest) -> None:
         if run.writer and number % 20 == 0:
             run.writer.add_scalar("train/loss", loss, number)
             run.writer.add_scalar("train/mae", distance, number)
-            run.writer.add_scalar("train/learning_rate", run.schedule.get_last_lr()[0], number)
+            run.writer.add_scalar("train/learning_rate", run.schedule.get_last_lr()[-1], number)
         if wanted or progress.step % run.config.checkpoint_steps == 0:
             save_latest(run)
         if wanted:
@@ -256,9 +251,7 @@ def finish_epoch(run: Run, seconds: float) -> Progress:
     log_images(run, run.plain_model, table)
     write_whole(run.folder / "history.csv", pd.DataFrame(progress.history).to_csv(index=False, float_format="%.4f"))
     tqdm.write("  ".join(f"{key} {value:.3f}" if key != "epoch" else f"epoch {value}" for key, value in row.items()))
-    if slope_share(run, progress.epoch * steps + steps - 1) > 0:  # such weights are of no use as a ReLU network
-        progress.best_epoch = progress.epoch
-    elif error < progress.best:
+    if error < progress.best:
         save_checkpoint(run.folder / BEST, {"model": run.plain_model.state_dict()})
         write_predictions(table, run.folder / "predictions_val.csv")
         progress.best, progress.best_epoch = error, progress.epoch

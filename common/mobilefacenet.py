@@ -21,24 +21,32 @@ INNER = (128, 256, 512)  # channels inside the first block of each stage; inside
 FEATURES = 512
 
 
-class FadingPReLU(nn.Module):
-    """PReLU with fixed slopes that can be faded to a ReLU, which ONNX Runtime computes together with the convolution.
-
-    `share` (0 to 1) scales the slopes; it is 0, a plain ReLU, until pretrained slopes are loaded. Slopes are no part of
-    the state dict: finished weights have none.
-    """
+class FixedPReLU(nn.Module):
+    """PReLU whose slopes (at most 1) stay as they were loaded; training those of nn.PReLU would double the time."""
 
     def __init__(self, channels: int):
         super().__init__()
-        self.register_buffer("slopes", torch.zeros(channels), persistent=False)
-        self.share = 0.0
+        self.register_buffer("slopes", torch.zeros(channels))
 
     def forward(self, features: Tensor) -> Tensor:
         """Activate features [B, channels, H, W] float."""
-        if not self.share:
-            return F.relu(features)
-        slopes = (self.slopes * self.share).to(features.dtype).view(-1, 1, 1)  # [C, 1, 1]
-        return torch.lerp(F.relu(features), features, slopes)  # in training much faster than F.prelu
+        slopes = self.slopes.to(features.dtype).view(-1, 1, 1)  # [channels, 1, 1]
+        return torch.lerp(F.relu(features), features, slopes)
+
+
+class SplitPReLU(nn.Module):
+    """The same as x + relu((slope - 1) x), which ONNX Runtime computes six times as fast as its own PReLU."""
+
+    def __init__(self, slopes: Tensor):
+        super().__init__()
+        self.scale = _convolution(len(slopes), len(slopes), groups=len(slopes))
+        with torch.no_grad():
+            self.scale.weight.copy_((slopes - 1).view(-1, 1, 1, 1))
+            self.scale.bias.zero_()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Activate features [B, channels, H, W] float."""
+        return features + F.relu(self.scale(features))
 
 
 def _convolution(inward: int, outward: int, size: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -52,8 +60,8 @@ class Block(nn.Module):
         super().__init__()
         self.residual = stride == 1
         self.layers = nn.Sequential(
-            _convolution(inward, inner), FadingPReLU(inner),
-            _convolution(inner, inner, 3, stride, groups=inner), FadingPReLU(inner),
+            _convolution(inward, inner), FixedPReLU(inner),
+            _convolution(inner, inner, 3, stride, groups=inner), FixedPReLU(inner),
             _convolution(inner, outward),
         )  # fmt: skip
 
@@ -70,13 +78,13 @@ class MobileFaceNet(nn.Module):
         super().__init__()
         inward = WIDTHS[0][0]
         layers: list[nn.Module] = [
-            _convolution(3, inward, 3, 2), FadingPReLU(inward),
-            _convolution(inward, inward, 3, groups=64), FadingPReLU(inward),
+            _convolution(3, inward, 3, 2), FixedPReLU(inward),
+            _convolution(inward, inward, 3, groups=64), FixedPReLU(inward),
         ]  # fmt: skip
         for (width, count), inner in zip(WIDTHS, INNER, strict=True):
             layers += [Block(inward, inner, width, 2), *(Block(width, width, width, 1) for _ in range(count - 1))]
             inward = width
-        layers += [_convolution(inward, FEATURES), FadingPReLU(FEATURES)]
+        layers += [_convolution(inward, FEATURES), FixedPReLU(FEATURES)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -85,22 +93,23 @@ class MobileFaceNet(nn.Module):
 
 
 class DepthwiseStem(nn.Module):
-    """The first two layers of a faded MobileFaceNet without its convolution of groups of two, which is slow on a CPU.
+    """The first two layers of a MobileFaceNet without its convolution of groups of two, which is slow on a CPU.
 
     Each of its outputs adds a depthwise convolution of the own channel and one of the other in the pair.
     """
 
-    def __init__(self, first: nn.Conv2d, grouped: nn.Conv2d):
+    def __init__(self, first: nn.Conv2d, activation: FixedPReLU, grouped: nn.Conv2d):
         super().__init__()
         channels = torch.arange(first.out_channels)
         swapped = channels + 1 - 2 * (channels % 2)  # 1, 0, 3, 2 …
-        self.first = copy.deepcopy(first)
-        self.swapped = copy.deepcopy(first)  # the same pictures with the channels of each pair exchanged
+        self.first, self.activation = copy.deepcopy(first), copy.deepcopy(activation)
+        self.swapped, self.swapped_activation = copy.deepcopy(first), copy.deepcopy(activation)
         self.own = _convolution(len(channels), len(channels), 3, groups=len(channels))
         self.other = copy.deepcopy(self.own)
         with torch.no_grad():
             self.swapped.weight.copy_(first.weight[swapped])
             self.swapped.bias.copy_(first.bias[swapped])
+            self.swapped_activation.slopes.copy_(activation.slopes[swapped])
             self.own.weight.copy_(grouped.weight[channels, channels % 2][:, None])
             self.own.bias.copy_(grouped.bias)
             self.other.weight.copy_(grouped.weight[channels, 1 - channels % 2][:, None])
@@ -108,13 +117,18 @@ class DepthwiseStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, I, I] to [B, 128, I / 2, I / 2]."""
-        return F.relu(self.own(F.relu(self.first(images))) + self.other(F.relu(self.swapped(images))))
+        features = self.activation(self.first(images))
+        return self.own(features) + self.other(self.swapped_activation(self.swapped(images)))
 
 
-def with_depthwise_stem(network: MobileFaceNet) -> MobileFaceNet:
-    """The same function of images by a network that runs faster in ONNX Runtime; changed in place, fully faded."""
-    fade(network, 0.0)
-    network.layers = nn.Sequential(DepthwiseStem(network.layers[0], network.layers[2]), *network.layers[4:])
+def made_for_onnx(network: MobileFaceNet) -> MobileFaceNet:
+    """The same function of images by a network that runs faster in ONNX Runtime; changed in place."""
+    stem = DepthwiseStem(*network.layers[:3])
+    network.layers = nn.Sequential(stem, *network.layers[3:])
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, FixedPReLU):
+                setattr(module, name, SplitPReLU(child.slopes))
     return network
 
 
@@ -132,7 +146,7 @@ def recognition_graph() -> Path:
 
 
 def load_mobilefacenet(network: MobileFaceNet, path: Path | None = None) -> None:
-    """Load the pretrained weights, and their slopes at full share.
+    """Load the pretrained weights.
 
     `path` is a local copy of the graph; without it that of the package is read. Raises WeightsError if it cannot be
     had or is of another network.
@@ -155,15 +169,7 @@ def load_mobilefacenet(network: MobileFaceNet, path: Path | None = None) -> None
         with torch.no_grad():
             for target, source in zip(own, tensors, strict=True):
                 target.copy_(source.reshape(target.shape))
-    fade(network, 1.0)
-
-
-def fade(network: nn.Module, share: float) -> None:
-    """Set the share of the slopes of every FadingPReLU in a network: 1 as pretrained, 0 a ReLU."""
-    for module in network.modules():
-        if isinstance(module, FadingPReLU):
-            module.share = share
 
 
 def _with_weights(network: nn.Module) -> Iterator[nn.Module]:
-    return (module for module in network.modules() if isinstance(module, nn.Conv2d | FadingPReLU))
+    return (module for module in network.modules() if isinstance(module, nn.Conv2d | FixedPReLU))

@@ -15,7 +15,7 @@ from common.bar import BAR, BAROutput
 from common.checkpoints import CONFIG_FILE, fingerprint
 from common.errors import WeightsError
 from common.files import replacing, write_whole
-from common.mobilefacenet import MobileFaceNet, with_depthwise_stem
+from common.mobilefacenet import MobileFaceNet, made_for_onnx
 from common.torchvision_cpu import allow_torchvision_import
 
 ONNX_FILE, MADE_OF = "model.onnx", "onnx_of"
@@ -79,7 +79,7 @@ def export_onnx(model: BAR, folder: str | Path) -> Path:
     names = ["images", "age", "log_probs", "embedding"]
     model = copy.deepcopy(model).cpu().eval()
     if isinstance(model.backbone, MobileFaceNet):
-        with_depthwise_stem(model.backbone)
+        made_for_onnx(model.backbone)
     model = _half_stored(_with_fixed_padding(model))
     with warnings.catch_warnings(), replacing(folder / ONNX_FILE) as whole:
         warnings.simplefilter("ignore")  # the exporter warns of its own successor
