@@ -18,7 +18,7 @@ from common.errors import WeightsError
 
 WIDTHS = ((128, 5), (256, 7), (256, 3))  # (channels, blocks) of each stage; the first block of each halves the sides
 INNER = (128, 256, 512)  # channels inside the first block of each stage; inside the others, as many as outside
-FEATURES = 512
+FEATURES, SCALE = 512, 64.0  # features are small; so scaled, their variances are near 1, as float16 likes them
 
 
 class FixedPReLU(nn.Module):
@@ -72,7 +72,7 @@ class Block(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """Images [B, 3, I, I] float (normalised) to features [B, 512] float, averaged over the picture."""
+    """Images [B, 3, I, I] float (normalised) to features [B, 512] float, averaged over the picture and standardised."""
 
     def __init__(self):
         super().__init__()
@@ -86,10 +86,11 @@ class MobileFaceNet(nn.Module):
             inward = width
         layers += [_convolution(inward, FEATURES), FixedPReLU(FEATURES)]
         self.layers = nn.Sequential(*layers)
+        self.standardise = nn.BatchNorm1d(FEATURES, affine=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
-        return self.layers(images).mean(dim=(2, 3))  # [B, 512]
+        return self.standardise(SCALE * self.layers(images).mean(dim=(2, 3)))  # [B, 512]
 
 
 class DepthwiseStem(nn.Module):
