@@ -1,6 +1,6 @@
-"""The backbone that was trained to recognise faces: its weights, and how its slopes fade."""
+"""The backbone that was trained to recognise faces: its weights, and its form for ONNX Runtime."""
 
-from dataclasses import replace
+import copy
 
 import numpy as np
 import onnx
@@ -10,18 +10,10 @@ import torch
 from torch.nn import Conv2d
 
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
-from AgeRegBaseline.AgeRegBaseline__train import fit, slope_share, start_run
+from AgeRegBaseline.AgeRegBaseline__train import start_run
 from common.bar import BAR, BARConfig, load_backbone_weights
-from common.checkpoints import load_checkpoint
 from common.errors import WeightsError
-from common.mobilefacenet import (
-    FadingPReLU,
-    MobileFaceNet,
-    fade,
-    load_mobilefacenet,
-    recognition_graph,
-    with_depthwise_stem,
-)
+from common.mobilefacenet import FixedPReLU, MobileFaceNet, load_mobilefacenet, made_for_onnx, recognition_graph
 
 
 def pretrained() -> MobileFaceNet:
@@ -30,7 +22,7 @@ def pretrained() -> MobileFaceNet:
     return network.eval()
 
 
-def test_features_equal_those_of_the_published_graph():
+def test_layers_equal_those_of_the_published_graph():
     graph = onnx.load(str(recognition_graph()))
     last = [node for node in graph.graph.node if node.op_type == "PRelu"][-2].output[0]  # [B, 512, 7, 7]
     graph.graph.output.append(onnx.helper.make_tensor_value_info(last, onnx.TensorProto.FLOAT, None))
@@ -38,39 +30,39 @@ def test_features_equal_those_of_the_published_graph():
     images = np.random.default_rng(0).normal(size=(1, 3, 112, 112)).astype(np.float32)
     (expected,) = session.run([last], {session.get_inputs()[0].name: images})
     with torch.inference_mode():
-        features = pretrained()(torch.from_numpy(images))
+        features = pretrained().layers(torch.from_numpy(images)).numpy()
     assert expected.shape == (1, 512, 7, 7) and expected.std() > 0.01
-    assert np.abs(features.numpy() - expected.mean(axis=(2, 3))).max() < 1e-5
+    assert np.abs(features - expected).max() < 1e-5
 
 
-def test_slopes_fade_from_prelu_to_relu():
-    layer = FadingPReLU(2)
-    features = torch.tensor([-2.0, 3.0]).view(1, 1, 1, 2).expand(1, 2, 1, 2)
+def test_slopes_are_loaded_fixed_and_stored():
+    layer = FixedPReLU(2)
     layer.slopes.copy_(torch.tensor([0.5, -0.25]))
-    for share, expected in ((0.0, [0.0, 0.0]), (0.5, [-0.5, 0.25]), (1.0, [-1.0, 0.5])):
-        fade(layer, share)
-        assert layer(features)[0, :, 0].tolist() == [[expected[0], 3.0], [expected[1], 3.0]]
-    assert not layer.state_dict()
+    features = torch.tensor([-2.0, 3.0]).view(1, 1, 1, 2).expand(1, 2, 1, 2)
+    assert layer(features)[0, :, 0].tolist() == [[-1.0, 3.0], [0.5, 3.0]]
+    assert list(layer.state_dict()) == ["slopes"] and not list(layer.parameters())
+    stored = [module.slopes for module in pretrained().modules() if isinstance(module, FixedPReLU)]
+    assert max(slopes.max().item() for slopes in stored) <= 1 and min(slopes.abs().max() for slopes in stored) > 0.2
 
 
-def test_a_network_without_pretrained_weights_is_a_relu_network():
-    model = BAR(BARConfig(backbone="mobilefacenet", input_size=32))
-    assert all(module.share == 0 for module in model.modules() if isinstance(module, FadingPReLU))
-    load_backbone_weights(model)
-    assert all(module.share == 1 for module in model.modules() if isinstance(module, FadingPReLU))
-    assert model(torch.zeros(2, 3, 32, 32)).embedding.shape == (2, 256)
-
-
-def test_the_stem_of_the_graph_is_the_same_function():
+def test_the_form_for_onnx_is_the_same_function_without_slow_layers():
     network = pretrained()
-    fade(network, 0.0)
+    network.standardise.running_mean.normal_(generator=torch.Generator().manual_seed(1))
+    quick = made_for_onnx(copy.deepcopy(network))
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = network(images)
-        assert network.layers[2].groups == 64
-        quick = with_depthwise_stem(network)
-        assert all(layer.groups in (1, layer.in_channels) for layer in quick.modules() if isinstance(layer, Conv2d))
-        assert torch.allclose(quick(images), expected, atol=1e-6) and expected.std() > 1e-3
+        assert torch.allclose(quick(images), expected, atol=1e-4) and expected.std() > 0.1
+    assert network.layers[2].groups == 64
+    assert all(layer.groups in (1, layer.in_channels) for layer in quick.modules() if isinstance(layer, Conv2d))
+    assert not any(isinstance(layer, FixedPReLU) for layer in quick.modules())
+
+
+def test_a_base_on_it_starts_from_the_recognition_weights():
+    model = BAR(BARConfig(backbone="mobilefacenet", input_size=32))
+    load_backbone_weights(model)
+    assert torch.equal(model.backbone.layers[0].weight, pretrained().layers[0].weight)
+    assert model.eval()(torch.zeros(2, 3, 32, 32)).embedding.shape == (2, 256)
 
 
 def test_a_file_of_another_network_is_refused(tmp_path):
@@ -84,16 +76,12 @@ def test_a_file_of_another_network_is_refused(tmp_path):
         load_mobilefacenet(MobileFaceNet(), tmp_path / "other.onnx")
 
 
-def test_training_fades_and_keeps_only_weights_of_the_finished_network(synthetic_set, tmp_path):
+def test_the_backbone_has_a_rate_of_its_own(synthetic_set, tmp_path):
     config = AgeRegBaselineConfig(
-        backbone="mobilefacenet", crop_size=48, input_size=32, fade=0.5, epochs=4, batch_size=16, limit=64,
-        learning_rate=1e-4, augmentation=0.0, device="cpu", precision="no",
+        pretrained=False, crop_size=48, input_size=32, limit=64, batch_size=16, device="cpu", precision="no",
+        learning_rate=0.01, backbone_rate=0.25,
     )  # fmt: skip
     run = start_run(config, [str(synthetic_set)], tmp_path, resume=False)
-    steps = run.order.steps
-    assert slope_share(run, 0) == 1 and slope_share(run, steps) == 0.5
-    assert slope_share(run, 2 * steps) == 0 == slope_share(run, 4 * steps)
-    assert slope_share(replace(run, config=replace(config, fade=0.0)), 0) == 0
-    fit(run)
-    assert run.progress.best_epoch >= 2 and len(run.progress.history) == 4
-    assert not any("slopes" in key for key in load_checkpoint(tmp_path / "best_model.ckpt")["model"])
+    below, above = run.optimizer.param_groups
+    assert above["max_lr"] == 0.01 and below["max_lr"] == 0.0025
+    assert sum(map(len, (below["params"], above["params"]))) == len(list(run.model.parameters()))
