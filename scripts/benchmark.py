@@ -200,8 +200,13 @@ def main(argv: list[str] | None = None) -> int:
     add("--repeats", type=int, default=5, metavar="N", help="timings of everything (5)")
     add("--backend", choices=("auto", "torch"), default="auto", help="auto: the ONNX graph where there is one")
     add("--json", type=Path, metavar="FILE", help="write all figures here")
+    add("--table", type=Path, metavar="JSON", help="measure nothing, print the tables of stored figures")
     options = parser.parse_args(argv)
     try:
+        if options.table:
+            for threads, result in json.loads(options.table.read_text())["threads"].items():
+                print_rows(int(threads), result)
+            return 0
         document = benchmark(options)
     except UserError as error:
         print(f"benchmark: {error}", file=sys.stderr)

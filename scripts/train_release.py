@@ -137,23 +137,18 @@ def controls(sources: Path) -> list[list[str]]:
     return [
         *robust,
         *looked_at,
-        ["scripts/evaluate_references.py", f"{PREPARED}/fgnet_dev", "--out", f"{folder}/references_fgnet_dev"],
+        ["scripts/evaluate_references.py", f"{PREPARED}/fgnet_dev", "--auto", "0.01",
+         "--out", f"{folder}/references_fgnet_dev"],
         *simulated,
         ["DiffPipeline6/DiffPipeline6__infer.py", "--data", f"{PREPARED}/utkface", "--out", "out/differences"],
         [f"{classes}/{classes}__infer.py", "--data", f"{PREPARED}/utkface", "--out", f"weights/{classes}/classes"],
         ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--split", "test", "--out", f"{ep3}/controls.csv"],
         ["DiffPipeline6/DiffPipeline6__controls.py", *data, "--split", "test", "--out", f"{folder}/controls.csv"],
-        [
-            "Ep3Pipeline/Ep3Pipeline__controls.py",
-            *data,
-            "--ablations",
-            "--split",
-            "test",
-            "--out",
-            f"{ep3}/ablations.csv",
-        ],
+        ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--ablations", "--split", "test",
+         "--out", f"{ep3}/ablations.csv"],
         ["DiffPipeline6/DiffPipeline6__sweep.py", *data, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
-    ]
+        ["scripts/refresh_tables.py"],
+    ]  # fmt: skip
 
 
 def report(pipeline: str) -> list[str]:

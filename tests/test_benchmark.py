@@ -45,6 +45,9 @@ def test_everything_is_measured_and_a_bank_without_room_is_skipped(diff_weights,
     assert document["help_seconds"] == {"AgeRegBaseline": 0.5, "DiffPipeline6": 0.5}
     printed = capsys.readouterr().out
     assert "skipped: a bank of 5000" in printed and "| full, 50 references | 64 |" in printed
+    assert benchmark.main(["--table", str(tmp_path / "b.json")]) == 0
+    again = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert again == [line for line in printed.splitlines() if line.startswith("|")] and len(again) > 8
 
 
 def test_no_weights_is_one_line(tmp_path, capsys):
