@@ -30,9 +30,9 @@ class _Float(nn.Module):
 
 
 def _half_stored(model: BAR) -> BAR:
-    """The BAR with its state kept as float16 and used as float32, changed in place."""
+    """The BAR with its state kept as float16 where that loses nothing and used as float32, changed in place."""
     for path, value in model.state_dict().items():
-        if value.is_floating_point():
+        if value.is_floating_point() and torch.equal(value.half().float(), value.float()):
             owner, _, name = path.rpartition(".")
             module = model.get_submodule(owner)
             getattr(module, name).data = value.half()
