@@ -195,6 +195,4 @@ def test_released_weights_on_the_portraits_of_the_team(shared_data, tmp_path):
     infer2(["--manifest", str(shared_data / "photos" / "photos.csv"), "--out", str(tmp_path / "p.csv")])
     table = read_predictions(tmp_path / "p.csv")
     assert len(table) == 24 and (table["status"] == "ok").all()
-    assert (
-        table["age"] - table["true_age"]
-    ).abs().mean() < 7.5  # 6.59 when released; a base trained on UTKFace alone has 9.0
+    assert (table["age"] - table["true_age"]).abs().mean() < 5  # 4.28 when released
