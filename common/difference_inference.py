@@ -38,7 +38,10 @@ def refuse_contradictions(arguments: Namespace) -> None:
 
 
 def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, folder: Path) -> None:
-    """Draw each face (the first 50) beside its references into `folder`; prints where."""
+    """Draw each face (the first 50) beside its references of the training bank into `folder`; prints where.
+
+    What the user's own references change is the distance between the corrected age and the final one of the table.
+    """
     for place, row in enumerate(base.good_rows[:EXPLAINED]):
         mask = correction.mask[place]
         votes = pd.DataFrame(
@@ -50,7 +53,10 @@ def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, f
         )
         record = base.table.loc[row]
         drawn = folder / f"{row:04d}_{Path(record['path']).stem}_references.png"
-        draw_votes(base.crops[place], votes, {"base": record["base_age"], "corrected": record["age"]}, drawn)
+        marks = {"base": record["base_age"], "corrected": float(correction.age[place])}
+        if abs(record["age"] - marks["corrected"]) > 0.05:
+            marks["by your references"] = record["age"]
+        draw_votes(base.crops[place], votes, marks, drawn)
     drawn = min(len(base.good_rows), EXPLAINED)
     print(f"drawn: {drawn} of {len(base.good_rows)} faces beside their references in {folder}")
 

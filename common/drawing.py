@@ -11,6 +11,7 @@ from common.errors import DataError
 from common.predictions import OK
 
 BLUE, ORANGE = "#4477aa", "#ee7733"  # told apart by colour-blind readers
+MARKS = (("--", "black"), ("-", ORANGE), (":", "black"))  # of the ages in a picture of votes
 
 
 def new_figure(width: float, height: float, columns: int = 1):
@@ -53,9 +54,12 @@ def draw_photo(image: np.ndarray, faces: pd.DataFrame, path: Path) -> None:
 
 
 def draw_photos(table: pd.DataFrame, folder: Path) -> None:
-    """Draw every photo of a predictions table with its estimated ages into `folder`; prints where."""
-    for number, (path, faces) in enumerate(table[table["status"] == OK].groupby("path", sort=False)):
-        drawn = folder / f"{number:04d}_{Path(path).stem}.png"
+    """Draw every photo of a predictions table with its estimated ages into `folder`; prints where.
+
+    Files are numbered by the row of the photo's first face.
+    """
+    for path, faces in table[table["status"] == OK].groupby("path", sort=False):
+        drawn = folder / f"{faces.index[0]:04d}_{Path(path).stem}.png"
         draw_photo(load_image(path), faces, drawn)
         print(f"drawn: {drawn}")
 
@@ -81,7 +85,8 @@ def draw_votes(crop: np.ndarray, votes: pd.DataFrame, marks: dict[str, float], p
     """Draw a crop [S, S, 3] uint8 beside its references, nearest on top.
 
     `votes` has a row for each reference: its `age`, the corrected age it would give alone (`vote`), both in years, and
-    its `weight`; `marks` are the base's estimate and the corrected age, label to years.
+    its `weight`; `marks` are the base's estimate, the corrected age and, if there is one, that by the user's own
+    references, label to years.
     """
     figure, (left, right) = new_figure(9, 4.2, columns=2)
     left.imshow(crop)
@@ -91,8 +96,8 @@ def draw_votes(crop: np.ndarray, votes: pd.DataFrame, marks: dict[str, float], p
     right.hlines(place, votes["age"], votes["vote"], color="lightgrey", linewidth=1)
     right.scatter(votes["age"], place, s=12, color="black", label="age of the reference")
     right.scatter(votes["vote"], place, s=size, color=BLUE, alpha=0.6, label="its vote (size: its weight)")
-    for style, (label, age) in zip(("--", "-"), marks.items(), strict=True):
-        right.axvline(age, color="black" if style == "--" else ORANGE, linestyle=style, label=f"{label} {age:.1f}")
+    for (style, colour), (label, age) in zip(MARKS, marks.items(), strict=False):
+        right.axvline(age, color=colour, linestyle=style, label=f"{label} {age:.1f}")
     right.invert_yaxis()
     right.set(xlabel="age (years)", ylabel="reference, most similar on top", yticks=[])
     right.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.15), ncols=2)

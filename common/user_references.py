@@ -199,8 +199,8 @@ def correct_by_user(base: BaseEstimates, corrector: Corrector, arguments: Namesp
     age = np.clip(good["age"].to_numpy(float) + shifts.domain + shifts.personal, 0, OLDEST)
     base.table.loc[rows, "age"] = age
     base.table.loc[rows, "n_references"] += shifts.references
-    print(f"{len(user.bank)} references of yours: those of others move an age by", end=" ")
-    print(f"{np.abs(shifts.domain).mean():.1f} years, a person's own by {np.abs(shifts.personal).mean():.1f}")
+    print(f"{len(user.bank)} references of yours: on average those of others move an age by", end=" ")
+    print(f"{shifts.domain.mean():+.1f} years, a person's own by {shifts.personal.mean():+.1f}")
     if arguments.interval is not None:
         half_width = user_half_width(user, asked, arguments.interval)
         base.table.loc[rows, "interval_low"], base.table.loc[rows, "interval_high"] = bounds(age, half_width)
@@ -218,7 +218,8 @@ def who_is_asked(base: BaseEstimates, ids: np.ndarray, bank: ReferenceBank, argu
         print("matched: " + (", ".join(f"{name} {count}" for name, count in matched.items()) or "nobody"))
         return names
     if person and person not in bank.person:
-        known = ", ".join(sorted(set(bank.person) - {""})[:10]) or "nobody"
+        people = sorted(set(bank.person) - {""})
+        known = ", ".join(people[:10]) + (" and others" if len(people) > 10 else "") or "nobody"
         raise DataError(f"No reference in the banks shows '{person}'; they name {known}.")
     return np.full(len(ids), person)
 

@@ -10,6 +10,7 @@ and, while they are estimated, in a folder of their own that is removed at once.
 
 import argparse
 import importlib.util
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -155,6 +156,7 @@ def main(argv: list[str] | None = None) -> int:
             f"age_app: {DataError(f'There are no weights in {arguments.weights}; check --weights.')}", file=sys.stderr
         )
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the server ends with this program
     print(f"The page: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)", flush=True)
     try:
         return subprocess.run(server_command(arguments), check=False).returncode

@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             text = path.read_text()
             anew = refreshed(text)
             if anew == text:
+                print(f"{path.relative_to(REPOSITORY)}: {len(MARK.findall(text))} tables, as printed", flush=True)
                 continue
             print(f"{path.relative_to(REPOSITORY)}: {'out of date' if arguments.check else 'written'}")
             if arguments.check:
