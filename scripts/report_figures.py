@@ -36,7 +36,7 @@ def draw_errors(error: np.ndarray) -> bytes:
     right.axvline(error.mean(), color=ORANGE, linestyle="--", label=f"mean {error.mean():+.2f} years")
     right.set(xlabel="estimate − true age (years; end bars: all beyond)", ylabel="faces")
     right.margins(y=0.2)
-    right.legend(frameon=False, loc="upper right")
+    right.legend(frameon=False, loc="upper left")
     return png(figure)
 
 
