@@ -7,7 +7,7 @@
 
 Runs stage by stage and notes each finished one in runs/release/done.json; the same command goes on after an
 interruption (a training in the middle goes on with its own --resume); --from removes the runs of that stage and all
-later ones first. --budget cpu (the default, and what the released weights were made with) takes 4 hours on 2 CPU cores.
+later ones first. --budget cpu (the default, and what the released weights were made with) takes 2 hours on 2 CPU cores.
 """
 
 import argparse
