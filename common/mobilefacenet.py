@@ -35,7 +35,7 @@ class FixedPReLU(nn.Module):
 
 
 class SplitPReLU(nn.Module):
-    """The same as x + relu((slope - 1) x), which ONNX Runtime computes six times as fast as its own PReLU."""
+    """The same as x + relu((slope - 1) x), which ONNX Runtime computes several times as fast as its own PReLU."""
 
     def __init__(self, slopes: Tensor):
         super().__init__()
