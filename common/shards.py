@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -122,7 +123,10 @@ def _run_workers(arguments: Namespace, shards: list[Shard]) -> dict[Shard, int]:
                 env=os.environ | _share_of_machine(shard),
                 start_new_session=True,  # Ctrl-C comes here alone
             )
-        return {shard: worker.wait() for shard, worker in workers.items()}
+        ended = {shard: worker.wait() for shard, worker in workers.items()}
+        if min(ended.values(), default=0) < 0:
+            print(file=sys.stderr)  # a killed worker leaves its progress bar in the middle of a line
+        return ended
     except KeyboardInterrupt:
         raise DataError("Stopped; the same command again does only the shards that are missing.") from None
     finally:

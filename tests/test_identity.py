@@ -86,7 +86,8 @@ def test_the_chip_has_the_landmarks_where_the_network_expects_them():
     chip = face_chip(crop)
     assert chip.shape == (112, 112, 3)
     for x, y in CHIP:
-        assert chip[round(y), round(x)].max() > 200
+        near = chip[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4]  # a similarity fits the two to 2 px
+        assert near.max() > 200
 
 
 class BrightnessEncoder:
