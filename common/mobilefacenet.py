@@ -162,11 +162,15 @@ def load_mobilefacenet(network: MobileFaceNet, path: Path | None = None) -> None
         raise WeightsError(f"{path} is no ONNX graph ({type(error).__name__}).") from None
     stored = {tensor.name: torch.from_numpy(to_array(tensor).copy()) for tensor in graph.initializer}
     nodes = [node for node in graph.node if node.op_type in ("Conv", "PRelu")]
-    for module, node in zip(_with_weights(network), nodes, strict=False):
+    modules = list(_with_weights(network))
+    foreign = WeightsError(f"{path} does not hold the MobileFaceNet of InsightFace; give w600k_mbf.onnx.")
+    if len(nodes) < len(modules):
+        raise foreign
+    for module, node in zip(modules, nodes, strict=False):  # the graph goes on to an embedding of faces
         tensors = [stored[name] for name in node.input[1:]]
         own = [module.weight, module.bias] if isinstance(module, nn.Conv2d) else [module.slopes]
         if [a.numel() for a in own] != [a.numel() for a in tensors]:
-            raise WeightsError(f"{path} does not hold the MobileFaceNet of InsightFace; give w600k_mbf.onnx.")
+            raise foreign
         with torch.no_grad():
             for target, source in zip(own, tensors, strict=True):
                 target.copy_(source.reshape(target.shape))

@@ -60,7 +60,7 @@ def keep_freed_memory() -> None:
 
     On a CPU a training step otherwise spends up to 40 % of its time on fresh pages.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt:
         for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 256 << 20)):
             mallopt(parameter, value)
