@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import common.age_index
 from common.reference_bank import EMPTY, ReferenceBank
@@ -46,6 +47,31 @@ def test_every_query_gets_the_nearest_of_those_allowed(monkeypatch, block, seed)
         said = found.index[query][found.mask[query]]
         assert len(said) == min(k, len(rows)) and (found.index[query][~found.mask[query]] == EMPTY).all()
         assert said.tolist() == rows[: len(said)]
+
+
+@pytest.mark.parametrize("count", [320, 330, 4096])  # too few for chunks, no whole chunks, chunks
+def test_looking_at_chunks_first_finds_the_greatest(count):
+    random = np.random.default_rng(count)
+    similarity = torch.from_numpy(random.normal(size=(5, count)))
+    similarity[1, 3:] = -torch.inf  # a query with three references here
+    similarity[2, 64:96] += 10  # all of the greatest in one chunk
+    values, places = common.age_index.best_of(similarity, 10)
+    assert torch.equal(values, similarity.sort(dim=1, descending=True).values[:, :10])
+    assert torch.equal(similarity.gather(1, places), values)
+    assert all(len(set(row)) == 10 for row in places.tolist())
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_bank_of_several_blocks_with_chunks(monkeypatch, seed):
+    monkeypatch.setattr(common.age_index, "BLOCK", 512)
+    random = np.random.default_rng(seed)
+    own = bank(1700, random)
+    looks, estimates = random.normal(size=(9, 12)).astype(np.float32), random.uniform(20, 50, 9).astype(np.float32)
+    numbers, persons = random.integers(0, len(own), 9).astype(str), np.array(["p1", "", "p4"] * 3)
+    found = own.query(looks, estimates, 7, 6.0, numbers, persons)
+    for query in range(9):
+        rows, _ = by_hand(own, looks[query], estimates[query], 6.0, numbers[query], persons[query])
+        assert found.index[query].tolist() == rows[:7]
 
 
 def test_a_person_and_an_exclusion_together():
