@@ -103,6 +103,8 @@ def estimate(base: BaseEstimates, model: RangeModel, arguments: Namespace) -> No
         print("\n".join(gate_table(*(ages[known] for ages in (own, corrected, gated, truth, names[1])))))
         said, true = probabilities.argmax(axis=1), range_class(np.abs(own - truth)[known], model.head.config.edges)
         print(f"class of the base's error: {100 * (said[known] == true).mean():.1f} % right")
+    if arguments.interval is not None:
+        add_intervals(base, arguments.interval, arguments.weights, arguments.mode)
     if arguments.explain:
         explain(base, correction, model.corrector, arguments.explain)
 
@@ -115,7 +117,7 @@ def gated_table(arguments: Namespace, manifest: pd.DataFrame) -> pd.DataFrame:
     base = estimate_base(manifest, arguments, model.corrector.pipeline)
     if len(base.good_rows) and arguments.mode != "bypass":
         estimate(base, model, arguments)
-    if len(base.good_rows) and arguments.interval is not None:
+    if len(base.good_rows) and arguments.mode == "bypass" and arguments.interval is not None:
         add_intervals(base, arguments.interval, arguments.weights, arguments.mode)
     return base.table
 

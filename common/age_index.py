@@ -58,7 +58,6 @@ class AgeIndex:
         back = np.argsort(order)
         return values.numpy()[back], self.rows[places.numpy()[back]]
 
-
     def _hidden(self, excluded: list[np.ndarray]) -> np.ndarray:
         """Places that are excluded, ascending, and the query that each is excluded from: [2, X] int64."""
         places = self.places[np.concatenate([np.empty(0, np.int64), *excluded])]

@@ -56,7 +56,7 @@ def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, f
         marks = {"base": record["base_age"], "corrected": float(correction.age[place])}
         if abs(record["age"] - marks["corrected"]) > 0.05:
             marks["by your references"] = record["age"]
-        draw_votes(base.crops[place], votes, marks, drawn)
+        draw_votes(base.crops[place], votes, marks, (record["interval_low"], record["interval_high"]), drawn)
     drawn = min(len(base.good_rows), EXPLAINED)
     print(f"drawn: {drawn} of {len(base.good_rows)} faces beside their references in {folder}")
 

@@ -47,10 +47,15 @@ def draw_photo(image: np.ndarray, faces: pd.DataFrame, path: Path) -> None:
         left, top, right, bottom = (float(edge) for edge in row.box.split())
         axis.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=ORANGE, linewidth=2)
         axis.text(
-            left, top, f"{row.age:.0f} years", va="bottom", ha="left", fontsize=13, color="white",
+            left, top, _said(row), va="bottom", ha="left", fontsize=13, color="white",
             bbox={"facecolor": ORANGE, "edgecolor": "none", "pad": 2},
         )  # fmt: skip
     save_figure(figure, path)
+
+
+def _said(row) -> str:
+    span = "" if np.isnan(row.interval_low) else f" ({row.interval_low:.0f} to {row.interval_high:.0f})"
+    return f"{row.age:.0f} years{span}"
 
 
 def draw_photos(table: pd.DataFrame, folder: Path) -> None:
@@ -81,12 +86,14 @@ def draw_distribution(crop: np.ndarray, ages: np.ndarray, log_probs: np.ndarray,
     save_figure(figure, path)
 
 
-def draw_votes(crop: np.ndarray, votes: pd.DataFrame, marks: dict[str, float], path: Path) -> None:
+def draw_votes(
+    crop: np.ndarray, votes: pd.DataFrame, marks: dict[str, float], interval: tuple[float, float], path: Path
+) -> None:
     """Draw a crop [S, S, 3] uint8 beside its references, nearest on top.
 
     `votes` has a row for each reference: its `age`, the corrected age it would give alone (`vote`), both in years, and
     its `weight`; `marks` are the base's estimate, the corrected age and, if there is one, that by the user's own
-    references, label to years.
+    references, label to years. `interval` is that of the age, in years (NaN where it was not asked for).
     """
     figure, (left, right) = new_figure(9, 4.2, columns=2)
     left.imshow(crop)
@@ -96,6 +103,8 @@ def draw_votes(crop: np.ndarray, votes: pd.DataFrame, marks: dict[str, float], p
     right.hlines(place, votes["age"], votes["vote"], color="lightgrey", linewidth=1)
     right.scatter(votes["age"], place, s=12, color="black", label="age of the reference")
     right.scatter(votes["vote"], place, s=size, color=BLUE, alpha=0.6, label="its vote (size: its weight)")
+    if not np.isnan(interval).any():
+        right.axvspan(*interval, color=ORANGE, alpha=0.12, label=f"interval {interval[0]:.0f} to {interval[1]:.0f}")
     for (style, colour), (label, age) in zip(MARKS, marks.items(), strict=False):
         right.axvline(age, color=colour, linestyle=style, label=f"{label} {age:.1f}")
     right.invert_yaxis()

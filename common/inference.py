@@ -60,17 +60,21 @@ def list_inputs(arguments: argparse.Namespace) -> pd.DataFrame:
             part = f" in split '{arguments.split}'" if arguments.split else ""
             raise DataError(f"{arguments.manifest} has no rows{part}.")
         return take_shard(manifest, arguments) if getattr(arguments, "shard", None) else manifest
-    files = [path for name in arguments.inputs or [demo_photo()] for path in _files(Path(name))]
+    drawn = getattr(arguments, "explain", None)
+    files = [path for name in arguments.inputs or [demo_photo()] for path in _files(Path(name), drawn)]
     manifest = pd.DataFrame({"path": [str(path) for path in files], "file": [str(path) for path in files]})
     for column in ("id", "person", "gender", "group"):
         manifest[column] = ""
     return manifest.assign(age=np.nan, age_min=np.nan, age_max=np.nan)
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, drawn: Path | None) -> list[Path]:
+    """The pictures of a folder and those below it, but not what was drawn in a folder within it; or the file itself."""
     if not path.is_dir():
         return [path]
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if drawn is not None and path.resolve() in drawn.resolve().parents:
+        found = [file for file in found if drawn.resolve() not in file.resolve().parents]
     return found or [path]  # an empty folder stays in the list and is reported like any other bad input
 
 

@@ -15,6 +15,7 @@ from AgeRegBaseline.AgeRegBaseline__infer import main as infer
 from AgeRegBaseline.AgeRegBaseline__infer2 import main as infer2
 from common.crops import load_image
 from common.errors import ImageError, WeightsError
+from common.inference import demo_photo
 from common.manifest import load_prepared
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.predictions import read_predictions
@@ -63,6 +64,17 @@ def test_the_demo_portrait_and_its_drawing(weights, tmp_path, capsys):
     assert left < 204 < right and top < 101 < bottom  # the box holds the left eye
     (drawn,) = (tmp_path / "drawn").glob("*.png")
     assert Image.open(drawn).size[0] >= 300 and "astronaut.png" in capsys.readouterr().out
+
+
+def test_what_was_drawn_within_a_folder_is_not_estimated_the_next_time(weights, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(demo_photo().read_bytes())
+    words = ["--weights", weights, "--explain", str(folder / "drawn"), "--out", str(tmp_path / "p.csv")]
+    for _ in range(2):
+        assert infer2([str(folder), *words]) == 0
+        assert [Path(path).name for path in read_predictions(tmp_path / "p.csv")["path"]] == ["a.png"]
+    assert len(list((folder / "drawn").iterdir())) == 1
 
 
 def test_one_bad_file_never_loses_the_rest(album, weights, tmp_path, capsys):
