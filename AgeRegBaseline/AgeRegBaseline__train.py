@@ -31,6 +31,7 @@ from common.processes import StopRequest, averaged, draw_seed, from_main, keep_f
 
 BEST, LATEST = "best_model.ckpt", "latest_model.ckpt"
 EVALUATION_BATCH = 256
+STANDARDISED_BY = 2048  # training faces whose embeddings get mean 0 and deviation 1
 
 
 @dataclass
@@ -284,6 +285,16 @@ def _train_and_validate(run: Run, stop: StopRequest) -> None:
         run.progress = from_main(partial(finish_epoch, run, time.monotonic() - started), run.config.device)
 
 
+@torch.inference_mode()
+def standardise(run: Run, model: BAR) -> None:
+    """Give the embeddings of the training faces mean 0 and deviation 1 in every number; ages stay what they are."""
+    model.eval()
+    numbers = np.unique(np.linspace(0, len(run.faces) - 1, STANDARDISED_BY).round().astype(int))
+    parts = [run.faces.take(part).crops for part in np.array_split(numbers, 1 + len(numbers) // EVALUATION_BATCH)]
+    views = (central_view(crops.to(run.accelerator.device), run.config) for crops in parts)
+    model.standardise(torch.cat([model(images).embedding for images in views]))
+
+
 def export(run: Run) -> Path:
     """Write the best weights in released form, read out in the better way, to <run>/weights; returns that folder."""
     model = build_model(replace(run.config, pretrained=False, init_weights=""))
@@ -294,6 +305,7 @@ def export(run: Run) -> Path:
         model.config = replace(run.config, decode=decode)
         errors[decode] = selection_error(summarise(validate(run, model)))
     model.config = replace(run.config, decode=min(errors, key=errors.get))
+    standardise(run, model)
     notes = {
         "validation_error_years": errors,
         "epoch": run.progress.best_epoch + 1,

@@ -98,17 +98,29 @@ class BAR(nn.Module):
         ages = torch.arange(config.min_age, config.max_age + 1, dtype=torch.float32)  # [n_ages]
         self.register_buffer("ages", ages, persistent=False)
         self.head = nn.Linear(config.embedding_size, 1 if config.head == "regression" else len(ages))
+        self.register_buffer("centre", torch.zeros(config.embedding_size))  # of the embedding, see `standardise`
+        self.register_buffer("spread", torch.ones(config.embedding_size))
         for name, values in (("mean", backbone.mean), ("std", backbone.std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> BAROutput:
         """Estimate ages; see the class for the input and BAROutput for the result."""
         features = self.backbone((images - self.mean) / self.std)  # [B, width]
-        return self.read(self.embedding(self.dropout(features.float())))
+        return self.read((self.embedding(self.dropout(features.float())) - self.centre) / self.spread)
+
+    def standardise(self, embeddings: Tensor) -> None:
+        """Let embeddings be given with mean 0 and deviation 1 over the faces whose embeddings [N, E] these are.
+
+        So no few of their numbers decide which faces are alike. The ages stay what they are.
+        """
+        raw = embeddings * self.spread + self.centre  # [N, embedding_size]
+        deviation = raw.std(dim=0)  # [embedding_size]
+        self.centre.copy_(raw.mean(dim=0))
+        self.spread.copy_(deviation.clamp(min=max(1e-3, 0.1 * deviation.mean().item())))  # hardly used ones stay small
 
     def read(self, embedding: Tensor) -> BAROutput:
         """What the age head says of embeddings [B, embedding_size] float."""
-        scores = self.head(embedding).float()  # [B, n_ages], or [B, 1] for regression
+        scores = self.head(embedding * self.spread + self.centre).float()  # [B, n_ages], or [B, 1] for regression
         if self.config.head == "regression":
             middle, half = (self.ages[0] + self.ages[-1]) / 2, (self.ages[-1] - self.ages[0]) / 2
             age = middle + half * scores[:, 0]  # [B]

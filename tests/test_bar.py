@@ -44,6 +44,22 @@ def test_an_estimate_is_the_same_for_a_face_and_its_mirror_image():
     assert torch.equal(estimate(alone, images()).age, alone(images()).age)
 
 
+def test_standardised_embeddings_tell_the_same_ages():
+    model, batch = BAR(BARConfig(**SMALL)).eval(), images(40)
+    before = model(batch)
+    model.standardise(before.embedding.detach())
+    for _ in range(2):  # a second time changes nothing
+        after = model(batch)
+        assert torch.allclose(after.embedding.mean(dim=0), torch.zeros(256), atol=1e-3)
+        deviation = before.embedding.std(dim=0)
+        varying = deviation > max(1.1e-3, 0.11 * deviation.mean().item())
+        assert varying.any()
+        assert torch.allclose(after.embedding.std(dim=0)[varying], torch.ones(int(varying.sum())), atol=1e-3)
+        assert torch.allclose(after.log_probs, before.log_probs, atol=1e-3)
+        assert torch.allclose(model.read(after.embedding).log_probs, after.log_probs)
+        model.standardise(after.embedding.detach())
+
+
 def test_regression_head_spreads_its_distribution_around_its_age():
     model = BAR(BARConfig(head="regression", sigma=3.0, **SMALL)).eval()
     output = model(images())
