@@ -46,6 +46,7 @@ class AgeRegBaselineConfig(BARConfig):
     Attributes:
         pretrained: Start from the backbone's pretrained weights.
         init_weights: Folder of trained BAR weights to start from, instead of pretrained (empty: none).
+        keep_init: Part of init_weights in the released weights, the mean of them and the best ones.
         backbone_weights: Local file of the backbone's pretrained weights (empty: package or download).
         epochs: Passes over the exactly labelled faces of the base split.
         batch_size: Faces in a step, exact and interval labels together, of all processes together.
@@ -71,6 +72,7 @@ class AgeRegBaselineConfig(BARConfig):
 
     pretrained: bool = True
     init_weights: str = ""
+    keep_init: float = 0.0
     backbone_weights: str = ""
     epochs: int = 10
     batch_size: int = 128
@@ -99,6 +101,10 @@ class AgeRegBaselineConfig(BARConfig):
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'.")
         if not 0 <= self.interval_fraction < 1:
             raise ValueError(f"interval_fraction must be in [0, 1), not {self.interval_fraction}.")
+        if not 0 <= self.keep_init < 1:
+            raise ValueError(f"keep_init must be in [0, 1), not {self.keep_init}.")
+        if self.keep_init and not self.init_weights:
+            raise ValueError("keep_init keeps a part of init_weights; give --init-weights.")
         if self.input_size % 8:
             raise ValueError(f"input_size must be a multiple of 8, not {self.input_size}.")
         if not 0 <= self.balance <= 1:

@@ -22,7 +22,7 @@ from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
 from common import board
 from common.augment import Augmentation, augment
 from common.bar import BAR, DECODES, central_view, estimate
-from common.checkpoints import git_commit, load_checkpoint, save_bar, save_checkpoint, settings_of
+from common.checkpoints import git_commit, load_bar, load_checkpoint, save_bar, save_checkpoint, settings_of
 from common.depthwise import Float32DepthwiseBackward
 from common.files import write_whole
 from common.metrics import summarise
@@ -295,10 +295,26 @@ def standardise(run: Run, model: BAR) -> None:
     model.standardise(torch.cat([model(images).embedding for images in views]))
 
 
+def mean_with_init(state: dict[str, Tensor], config: AgeRegBaselineConfig) -> dict[str, Tensor]:
+    """The weighted mean of trained weights and those of config.init_weights (counters as trained).
+
+    After Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022. Raises WeightsError.
+    """
+    start = load_bar(config.init_weights).state_dict()
+    return {
+        name: torch.lerp(value, start[name], config.keep_init) if value.is_floating_point() else value
+        for name, value in state.items()
+    }
+
+
 def export(run: Run) -> Path:
-    """Write the best weights in released form, read out in the better way, to <run>/weights; returns that folder."""
-    model = build_model(replace(run.config, pretrained=False, init_weights=""))
-    model.load_state_dict(load_checkpoint(run.folder / BEST)["model"])
+    """Write the best weights in released form, read out in the better way, to <run>/weights; returns that folder.
+
+    With keep_init it is their mean with the weights that the training started from.
+    """
+    model = build_model(replace(run.config, pretrained=False, init_weights="", keep_init=0.0))
+    state = load_checkpoint(run.folder / BEST)["model"]
+    model.load_state_dict(mean_with_init(state, run.config) if run.config.keep_init else state)
     model.to(run.accelerator.device, memory_format=torch.channels_last)
     errors = {}
     for decode in DECODES if run.config.head != "regression" else (run.config.decode,):

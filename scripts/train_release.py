@@ -31,7 +31,8 @@ BUDGETS = {  # of the base's first training, of its second, of the differences
     "cpu": ([], ["--epochs", "10"], []),
     "gpu": (["--epochs", "27"], ["--epochs", "27"], ["--preset", "end_to_end"]),
 }
-AGAIN = ["--learning-rate", "0.0006", "--seed", "1", "--patience", "10"]  # of the second: it starts from the first
+# the base's second training starts from the first and keeps a part of it
+AGAIN = ["--learning-rate", "0.0006", "--seed", "1", "--patience", "10", "--keep-init", "0.3"]
 FILES = ("model.safetensors", "config.json", "bank.npz")
 
 
