@@ -25,6 +25,7 @@ class HeadConfig:
         references: References asked for per query; with fc also the width of its layer.
         level_radius: Largest difference the levels can say, in years.
         ordinal: condor or coral levels.
+        median_share: Part of the references' median age, beside the base's estimate, in where the levels start from.
         dropout: Probability of dropping a hidden feature in training.
     """
 
@@ -34,6 +35,7 @@ class HeadConfig:
     references: int = 30
     level_radius: int = 15
     ordinal: str = "condor"
+    median_share: float = 0.5
     dropout: float = 0.3
 
     def __post_init__(self):
@@ -45,6 +47,8 @@ class HeadConfig:
                 raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
         if self.references < 0 or self.level_radius < 1:
             raise ValueError("references must be 0 or more and level_radius 1 or more.")
+        if not 0 <= self.median_share <= 1:
+            raise ValueError(f"median_share must be in [0, 1], not {self.median_share}.")
 
 
 class Query(NamedTuple):
@@ -95,12 +99,21 @@ def anchor_age(query: Query, references: References, weight: Tensor, radius: int
     return torch.where(total > 1e-6, mean, query.estimate)
 
 
+def median_age(query: Query, references: References) -> Tensor:
+    """The median age [B] (years) of the references, or the base's estimate where there is none."""
+    if not references.age.shape[1]:
+        return query.estimate
+    known = torch.where(references.mask, references.age, torch.nan)  # [B, R]
+    return torch.where(references.mask.any(dim=1), known.nanquantile(0.5, dim=1), query.estimate)
+
+
 class PooledDifferenceHead(nn.Module):
     """Compare a query with each of its references, pool the comparisons, and say the difference in levels.
 
     Any number of references will do, none included (for `fc` at most `config.references`). After the pairwise layers
     of Sandhaus & Keller, "Relative Age Estimation Using Face Images", 2025 (arXiv 2502.04852), with the base's own
-    error on every reference as a further input; the levels start from the difference that the base would say.
+    error on every reference as a further input. The levels start from the difference that the base would say, or the
+    median age of the references, or something between (`median_share`).
     """
 
     def __init__(self, config: HeadConfig):
@@ -131,7 +144,8 @@ class PooledDifferenceHead(nn.Module):
         pairs = self.pair(pairs + self.of_relation(self.relations(query, references)))
         pooled, weight = self.pool(pairs, references.mask)  # [B, H], [B, R]
         anchor = anchor_age(query, references, weight, self.config.level_radius)  # [B]
-        offset = (query.estimate - anchor)[:, None]  # [B, 1] the difference the base would say
+        start = torch.lerp(query.estimate, median_age(query, references), self.config.median_share)  # [B]
+        offset = (start - anchor)[:, None]  # [B, 1] the difference that the levels start from
         levels = self.out(torch.cat([own, pooled, offset / YEARS], dim=1)).float()  # [B, 2·radius]
         sharpness = nn.functional.softplus(self.sharpness)
         levels = levels + logistic_logits(offset[:, 0], sharpness, self.config.level_radius, self.config.ordinal)

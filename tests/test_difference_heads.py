@@ -8,11 +8,12 @@ from common.difference_heads import (
     Query,
     References,
     anchor_age,
+    median_age,
 )
 
 
 def head(aggregation: str, ordinal: str = "condor") -> PooledDifferenceHead:
-    """A head whose every weight matters (the fresh one starts from the base's estimate)."""
+    """A head whose every weight matters (a fresh one says no more than base and references do)."""
     torch.manual_seed(1)
     made = PooledDifferenceHead(HeadConfig(16, 12, aggregation, 6, 5, ordinal))
     torch.nn.init.normal_(made.out[-1].weight, std=0.3)
@@ -75,10 +76,23 @@ def test_without_references_the_anchor_is_the_estimate(aggregation):
     assert torch.isfinite(output.age).all() and (output.weight == 0).all()
 
 
-def test_a_fresh_head_says_what_the_base_says():
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_fresh_head_says_what_base_and_median_reference_say(share):
     query, references = faces()
-    fresh = PooledDifferenceHead(HeadConfig(16, 12, "avg", 6, 15)).eval()
-    assert torch.allclose(fresh(query, references).age, query.estimate, atol=0.3)
+    fresh = PooledDifferenceHead(HeadConfig(16, 12, "avg", 6, 15, median_share=share)).eval()
+    expected = (1 - share) * query.estimate + share * median_age(query, references)
+    assert (query.estimate - median_age(query, references)).abs().max() > 1
+    assert torch.allclose(fresh(query, references).age, expected, atol=0.3)
+
+
+def test_the_median_age_is_that_of_the_references_there_are():
+    query, references = faces(batch=3, count=4)
+    age = torch.tensor([[30.0, 40.0, 20.0, 90.0], [10.0, torch.nan, 14.0, 11.0], [1.0, 2.0, 3.0, 4.0]])
+    mask = torch.tensor([[True, True, True, True], [True, False, True, True], [False] * 4])
+    found = median_age(query, references._replace(age=age, mask=mask))
+    assert found.tolist() == pytest.approx([35, 11, query.estimate[2].item()])
+    none = References(*(tensor[:, :0] for tensor in references))
+    assert torch.equal(median_age(query, none), query.estimate)
 
 
 def test_the_residual_of_a_seen_reference_is_not_read():
