@@ -109,7 +109,7 @@ def draw_votes(
         right.axvline(age, color=colour, linestyle=style, label=f"{label} {age:.1f}")
     right.invert_yaxis()
     right.set(xlabel="age (years)", ylabel="reference, most similar on top", yticks=[])
-    right.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.15), ncols=2)
+    right.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     save_figure(figure, path)
 
 
