@@ -17,6 +17,7 @@ from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet, TrainingOrder, evaluation_batches, frequencies
 from AgeRegBaseline.AgeRegBaseline__main import main
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
+from AgeRegBaseline.AgeRegBaseline__train import mean_with_init
 from common import board
 from common.augment import Augmentation, augment
 from common.bar import BAROutput, central_view
@@ -84,6 +85,17 @@ def test_training_starts_from_given_weights_or_says_why_not(tiny_run):
     assert all(torch.equal(value, started[name]) for name, value in released.state_dict().items())
     with pytest.raises(WeightsError, match="do not fit this config"):
         build_model(replace(config, embedding_size=32))
+
+
+def test_released_weights_can_keep_a_part_of_those_started_from(tiny_run):
+    config = AgeRegBaselineConfig(init_weights=str(tiny_run / "weights"), keep_init=0.25)
+    start = load_bar(tiny_run / "weights").state_dict()
+    trained_on = {name: value + 4 for name, value in start.items()}
+    for name, value in mean_with_init(trained_on, config).items():
+        kept = 3 if value.is_floating_point() else 4  # counters are as trained
+        assert torch.allclose(value.double(), start[name].double() + kept, atol=1e-4), name
+    with pytest.raises(ValueError, match="give --init-weights"):
+        AgeRegBaselineConfig(keep_init=0.25)
 
 
 def test_batches_hold_the_crops_and_labels_of_their_rows(synthetic_set):
