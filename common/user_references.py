@@ -1,8 +1,8 @@
 """Corrections from a user's own references: what a domain's, and a person's, residuals say about a new face.
 
-A reference i votes age_i + (start - start_i): the new face's starting age plus the reference's residual, where both
-starting ages come from the same estimator. Votes are combined so that few references count little (both corrections
-are 0 without any) and one grossly wrong age cannot count much.
+A reference i votes age_i + (base - base_i): the new face's base estimate plus the reference's residual. As far as these
+votes are trusted they replace the starting age, which is what the difference regressor says with its training bank.
+Few references count little (both corrections are 0 without any) and one grossly wrong age cannot count much.
 """
 
 from argparse import Namespace
@@ -33,7 +33,7 @@ class VoteSettings:
         noise: Standard deviation of single residuals of different people of 30 (see `noise_at`).
         doubt: How many times what noise alone would give is taken off a shift's square (a number).
         limit: A residual further than this from the others counts as this far.
-        personal_width: Difference of starting ages over which errors on one person repeat.
+        personal_width: Difference of estimates over which errors on one person repeat.
         personal_noise: Standard deviation of single residuals of one person.
         personal_weight: A person's references count as if so many more said 0 (a number).
     """
@@ -58,15 +58,22 @@ class Shifts(NamedTuple):
     references: np.ndarray
 
 
-def domain_shift(start: np.ndarray, known: np.ndarray, residual: np.ndarray, settings: VoteSettings) -> np.ndarray:
-    """Expected residual [B] (years) at starting ages [B], from references with starting ages and residuals [N].
+class DomainFit(NamedTuple):
+    """What a domain's references say of B estimates: residual [B] expected, in years; trust in it all, 0 to 1."""
 
-    A Gaussian process over the starting age (offset, slope and local bend, each expected to be 0), fitted to the mean
-    residual of every whole year of starting age; residuals far from a first fit are pulled in before the second. The
-    result is scaled down by what noise alone would give (see `trusted_part`).
+    residual: np.ndarray
+    trust: float
+
+
+def fit_domain(estimate: np.ndarray, known: np.ndarray, residual: np.ndarray, settings: VoteSettings) -> DomainFit:
+    """Expected residuals at estimates [B] (years), from references with estimates `known` [N] and residuals [N].
+
+    A Gaussian process over the estimate (offset, slope and local bend, each expected to be 0), fitted to the mean
+    residual of every whole year of it; residuals far from a first fit are pulled in before the second. How far it is to
+    be trusted follows from what noise alone would give (see `trusted_part`); without references not at all.
     """
     if not len(known):
-        return np.zeros(len(start))
+        return DomainFit(np.zeros(len(estimate)), 0.0)
     years, place, count = np.unique(np.round(known), return_inverse=True, return_counts=True)  # [Y] whole years
     noise = noise_at(years, settings) ** 2 / count  # [Y]
     solve = np.linalg.inv(_kernel(years, years, settings) + np.diag(noise))  # [Y, Y]
@@ -78,12 +85,18 @@ def domain_shift(start: np.ndarray, known: np.ndarray, residual: np.ndarray, set
         fit = smooth @ mean
     by_chance = np.average((smooth**2 * noise).sum(axis=1), weights=count)
     trust = trusted_part(np.average(fit**2, weights=count), by_chance, len(known), settings)
-    return trust * (_kernel(start, years, settings) @ solve @ mean)
+    return DomainFit(_kernel(estimate, years, settings) @ solve @ mean, float(trust))
 
 
-def noise_at(start: np.ndarray, settings: VoteSettings) -> np.ndarray:
-    """Standard deviation [N] (years) of single residuals at starting ages [N]: the old are judged less exactly."""
-    return settings.noise * (0.4 + np.clip(start, 0, 100) / 50)
+def domain_shift(estimate: np.ndarray, known: np.ndarray, residual: np.ndarray, settings: VoteSettings) -> np.ndarray:
+    """The trusted part [B] (years) of the residuals that `fit_domain` expects."""
+    fit = fit_domain(estimate, known, residual, settings)
+    return fit.trust * fit.residual
+
+
+def noise_at(estimate: np.ndarray, settings: VoteSettings) -> np.ndarray:
+    """Standard deviation [N] (years) of single residuals at estimates [N]: the old are judged less exactly."""
+    return settings.noise * (0.4 + np.clip(estimate, 0, 100) / 50)
 
 
 def trusted_part(
@@ -109,9 +122,9 @@ def _kernel(first: np.ndarray, second: np.ndarray, settings: VoteSettings) -> np
 
 
 def personal_shift(start: np.ndarray, known: np.ndarray, residual: np.ndarray, settings: VoteSettings) -> np.ndarray:
-    """Expected residual [B] (years) of one person at starting ages [B], from the person's own references [n].
+    """Expected residual [B] (years) of one person at ages so far [B], from the person's own references [n].
 
-    A mean weighted by how near the starting ages are, as if `personal_weight` more references said 0, scaled down by
+    A mean weighted by how near the ages so far are, as if `personal_weight` more references said 0, scaled down by
     what noise alone would give (see `trusted_part`).
     """
     if not len(known):
@@ -127,14 +140,14 @@ def personal_shift(start: np.ndarray, known: np.ndarray, residual: np.ndarray, s
 
 @dataclass(frozen=True)
 class UserReferences:
-    """A user's bank with the starting ages [N] (years) of its references by the estimator that it is to correct."""
+    """A user's bank with the starting ages [N] (years) of its references: what the training bank makes of them."""
 
     bank: ReferenceBank
     start: np.ndarray
     settings: VoteSettings = VoteSettings()
 
     def shifts(self, faces: Faces, start: np.ndarray, asked: np.ndarray | None = None) -> Shifts:
-        """Corrections of N faces with starting ages `start` [N] (years).
+        """Corrections of N faces with starting ages `start` [N] (years), their base estimates being `faces.estimate`.
 
         A face is never its own reference. Other references of its person (`faces.person`) vote in neither part,
         unless `asked` [N] str names the person a face is known to show ('' nobody): then this person's references
@@ -149,7 +162,7 @@ class UserReferences:
             usable = self.bank.id != own
             others = usable & ((self.bank.person != person) | (self.bank.person == ""))
             hers = usable & (self.bank.person == known) & (known != "")
-            domain[rows], personal[rows] = self.votes(start[rows], others, hers)
+            domain[rows], personal[rows] = self.votes(faces.estimate[rows].astype(float), start[rows], others, hers)
             references[rows] = others.sum() + hers.sum()
         return Shifts(domain, personal, references)
 
@@ -164,13 +177,17 @@ class UserReferences:
         both = self.shifts(faces, self.start, asked=bank.person)
         return domain, self.start + both.domain + both.personal
 
-    def votes(self, start: np.ndarray, others: np.ndarray, hers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Domain and personal shift of starting ages, voted for by these rows of the bank."""
-        residual = self.bank.ages - self.start  # [N]
-        known = np.concatenate([start, self.start[hers]])
-        shifted = known + domain_shift(known, self.start[others], residual[others], self.settings)
+    def votes(
+        self, estimate: np.ndarray, start: np.ndarray, others: np.ndarray, hers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Domain and personal shift of faces with base estimates and starting ages [B], voted for by these rows."""
+        bank = self.bank
+        base, before = np.concatenate([estimate, bank.estimates[hers]]), np.concatenate([start, self.start[hers]])
+        known = bank.estimates[others].astype(float)
+        fit = fit_domain(base, known, bank.ages[others] - known, self.settings)
+        shifted = before + fit.trust * (base + fit.residual - before)  # [B + n]
         mine, theirs = shifted[: len(start)], shifted[len(start) :]
-        return mine - start, personal_shift(mine, theirs, self.bank.ages[hers] - theirs, self.settings)
+        return mine - start, personal_shift(mine, theirs, bank.ages[hers] - theirs, self.settings)
 
 
 def start_of(corrector: Corrector, bank: ReferenceBank) -> UserReferences:

@@ -98,8 +98,8 @@ def own_photos(bank: ReferenceBank, row: int) -> np.ndarray:
 
 def shifted(user: UserReferences, row: int, others: np.ndarray, own: np.ndarray) -> tuple[float, float]:
     """Age (years) of the face of this row with a domain bank of rows `others`, and with its own photos `own` too."""
-    start = user.start[row : row + 1]
-    domain, personal = user.votes(start, others, own)
+    estimate, start = user.bank.estimates[row : row + 1].astype(float), user.start[row : row + 1]
+    domain, personal = user.votes(estimate, start, others, own)
     return float((start + domain)[0]), float((start + domain + personal)[0])
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from common.correction import Faces
 from common.reference_bank import ReferenceBank
-from common.user_references import UserReferences, VoteSettings, domain_shift, personal_shift
+from common.user_references import UserReferences, VoteSettings, domain_shift, fit_domain, personal_shift
 
 SETTINGS = VoteSettings()
 COUNTS = (0, 1, 2, 5, 20, 200)
@@ -80,12 +80,12 @@ def test_a_shift_that_grows_with_age_is_followed():
 
 
 def bank() -> UserReferences:
-    ages = np.array([30.0, 32, 34, 50, 52], np.float32)
+    ages, estimates = (np.array(years, np.float32) for years in ([30, 32, 34, 50, 52], [20, 22, 24, 46, 48]))
     own = ReferenceBank(
-        np.ones((5, 4), np.float16), ages, ages - 4, np.zeros(5, bool), np.array(["anna", "anna", "anna", "", "ben"]),
-        np.array(["a", "b", "c", "d", "e"]), "abc",
+        np.ones((5, 4), np.float16), ages, estimates, np.zeros(5, bool),
+        np.array(["anna", "anna", "anna", "", "ben"]), np.array(["a", "b", "c", "d", "e"]), "abc",
     )  # fmt: skip
-    return UserReferences(own, np.array([20.0, 22, 24, 46, 48]))
+    return UserReferences(own, estimates.astype(float))
 
 
 def ask(ids: list[str], persons: list[str], person: str = ""):
@@ -107,3 +107,30 @@ def test_a_persons_own_references_do_not_enter_the_domain_part():
     alone = ask(["x"], ["anna"])
     assert alone.domain[0] == pytest.approx(ask(["x"], [""], person="anna").domain[0])
     assert alone.domain[0] < ask(["x"], [""]).domain[0]
+
+
+def votes_of_a_domain(offset: float, head: float) -> tuple[np.ndarray, float]:
+    """Shifts of three faces that the training bank moves by `head`, from 200 references `offset` years older; trust."""
+    estimates, residual = domain(200, offset)
+    ages = (estimates + residual).astype(np.float32)
+    own = ReferenceBank(
+        np.ones((200, 4), np.float16), ages, estimates.astype(np.float32), np.zeros(200, bool),
+        np.full(200, ""), np.arange(200).astype(str), "abc",
+    )  # fmt: skip
+    base = np.array([20.0, 40, 55])
+    user, nobody = UserReferences(own, estimates + head), np.array([], int)
+    known = own.estimates.astype(float)
+    fit = fit_domain(base, known, ages - known, SETTINGS)
+    return user.votes(base, base + head, np.arange(200), nobody)[0], fit.trust
+
+
+def test_trusted_votes_replace_the_answer_of_the_training_bank():
+    plain, trust = votes_of_a_domain(10.0, head=0.0)
+    moved, same = votes_of_a_domain(10.0, head=3.0)
+    assert 0.9 < trust == same and plain == pytest.approx([10, 10, 10], abs=1.5)
+    assert moved == pytest.approx(plain - trust * 3, abs=1e-9)
+
+
+def test_votes_that_are_not_trusted_leave_the_answer_of_the_training_bank():
+    shift, trust = votes_of_a_domain(0.0, head=3.0)
+    assert trust == 0 and (shift == 0).all()
