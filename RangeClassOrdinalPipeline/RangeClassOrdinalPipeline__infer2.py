@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from common.command_line import inference_parser, parse_inference
-from common.correction import Faces, correct_table
+from common.correction import Correction, Faces, correct_table
 from common.difference_inference import explain, refuse_contradictions
 from common.errors import DataError, UserError
 from common.inference import (
@@ -82,8 +82,8 @@ def gate_table(
     return lines
 
 
-def estimate(base: BaseEstimates, model: RangeModel, arguments: Namespace) -> None:
-    """Correct the table of base estimates by the gate, print how it does, add intervals and drawings if asked for."""
+def estimate(base: BaseEstimates, model: RangeModel, mode: str) -> Correction:
+    """Correct the table of base estimates by the gate and print how it does; returns the ungated correction."""
     table, rows = base.table, base.good_rows
     correction = correct_table(base, model.corrector)
     good = table.loc[rows]
@@ -95,18 +95,15 @@ def estimate(base: BaseEstimates, model: RangeModel, arguments: Namespace) -> No
     table.loc[rows, "error_class"] = ends[probabilities.argmax(axis=1)]
     table.loc[rows, "expected_error"] = model.gate.expected_error(probabilities)
     truth = good["true_age"].to_numpy(float)
-    if arguments.mode == "oracle" and np.isnan(truth).any():
+    if mode == "oracle" and np.isnan(truth).any():
         raise DataError("--mode oracle needs the exact age of every face in the manifest.")
-    table.loc[rows, "age"] = best_strength(own, corrected, truth) if arguments.mode == "oracle" else gated
+    table.loc[rows, "age"] = best_strength(own, corrected, truth) if mode == "oracle" else gated
     known = ~np.isnan(truth)
     if known.sum() > 1:
         print("\n".join(gate_table(*(ages[known] for ages in (own, corrected, gated, truth, names[1])))))
         said, true = probabilities.argmax(axis=1), range_class(np.abs(own - truth)[known], model.head.config.edges)
         print(f"class of the base's error: {100 * (said[known] == true).mean():.1f} % right")
-    if arguments.interval is not None:
-        add_intervals(base, arguments.interval, arguments.weights, arguments.mode)
-    if arguments.explain:
-        explain(base, correction, model.corrector, arguments.explain)
+    return correction
 
 
 def gated_table(arguments: Namespace, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -115,10 +112,13 @@ def gated_table(arguments: Namespace, manifest: pd.DataFrame) -> pd.DataFrame:
     if model.gate is None:
         raise DataError(f"{arguments.weights} classifies differences of pairs; only --target error makes a gate.")
     base = estimate_base(manifest, arguments, model.corrector.pipeline)
-    if len(base.good_rows) and arguments.mode != "bypass":
-        estimate(base, model, arguments)
-    if len(base.good_rows) and arguments.mode == "bypass" and arguments.interval is not None:
+    if not len(base.good_rows):
+        return base.table
+    correction = estimate(base, model, arguments.mode) if arguments.mode != "bypass" else None
+    if arguments.interval is not None:
         add_intervals(base, arguments.interval, arguments.weights, arguments.mode)
+    if arguments.explain:
+        explain(base, correction, model.corrector, arguments.explain)
     return base.table
 
 

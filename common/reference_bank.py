@@ -17,6 +17,7 @@ from common.errors import DataError, WeightsError
 from common.files import replacing
 
 EMPTY = -1
+LARGE = 500_000  # from so many references on the search is coarse first
 KINDS = {"embeddings": "f", "ages": "f", "estimates": "f", "seen": "b", "person": "U", "id": "U"}  # numpy's letters
 ARRAYS = tuple(KINDS)
 IDENTITY = "identity"
@@ -75,7 +76,7 @@ class ReferenceBank:
 
     @cached_property
     def _by_age(self) -> AgeIndex:
-        return AgeIndex(self.embeddings, self.ages)
+        return AgeIndex(self.embeddings, self.ages, coarse=len(self) >= LARGE)
 
     @cached_property
     def _of_id(self) -> "RowsOfName":

@@ -25,11 +25,12 @@ import skimage.data
 import torch
 from PIL import Image
 
+from common.age_index import AgeIndex
 from common.correction import Corrector, Faces
 from common.errors import UserError
 from common.paths import REPOSITORY
 from common.pipeline import AgePredictBasicPipeline
-from common.reference_bank import ReferenceBank
+from common.reference_bank import LARGE, ReferenceBank
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 
 BATCHES = (1, 8, 64)
@@ -130,8 +131,21 @@ def measure_banks(corrector: Corrector, options: argparse.Namespace) -> list[dic
             ways["full"] = correction(large, crops, ages)
             seconds = interleaved(ways, options.repeats)
             row = timing(f"full, {references} references", batch, seconds["full"], seconds["base"])
-            rows.append(row | {"peak_mb": round(peak_memory())})
+            row |= {"peak_mb": round(peak_memory())}
+            rows.append(row | ({"recall": recall(large, ages)} if references >= LARGE and batch > 1 else {}))
     return rows
+
+
+def recall(corrector: Corrector, ages: np.ndarray) -> float:
+    """Part of the references [B, k] nearest to faces of ages [B] (years), in random directions, that a bank finds."""
+    bank, count = corrector.bank, corrector.references
+    look = np.random.default_rng(1).standard_normal((len(ages), bank.embeddings.shape[1]), np.float32)
+    nobody = np.full(len(ages), "")
+    found = bank.query(look, ages, count, corrector.window, nobody, nobody).index
+    unit = look / np.linalg.norm(look, axis=1, keepdims=True)
+    exact = AgeIndex(bank.embeddings, bank.ages)
+    rows = exact.nearest(unit, ages, count, corrector.window, [np.array([], int)] * len(ages))[1]
+    return round(float(np.mean([np.isin(one, other).mean() for one, other in zip(rows, found, strict=True)])), 4)
 
 
 def measure_photos(pipeline: AgePredictBasicPipeline, options: argparse.Namespace) -> dict:

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 import common.age_index
+import common.reference_bank
+from common.age_index import AgeIndex, whole_numbers
 from common.reference_bank import EMPTY, ReferenceBank
 
 
@@ -31,10 +33,12 @@ def by_hand(own: ReferenceBank, look: np.ndarray, estimate: float, window: float
     return rows, similarity
 
 
+@pytest.mark.parametrize("large", [1, 500_000])  # from one reference on a coarse search, and an exact one
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
 @pytest.mark.parametrize("seed", range(3))
-def test_every_query_gets_the_nearest_of_those_allowed(monkeypatch, block, seed):
+def test_every_query_gets_the_nearest_of_those_allowed(monkeypatch, large, block, seed):
     monkeypatch.setattr(common.age_index, "BLOCK", block)
+    monkeypatch.setattr(common.reference_bank, "LARGE", large)
     random = np.random.default_rng(seed)
     own = bank(int(random.integers(1, 150)), random)
     queries, k, window = int(random.integers(1, 20)), int(random.integers(1, 12)), float(random.integers(0, 20))
@@ -72,6 +76,23 @@ def test_a_bank_of_several_blocks_with_chunks(monkeypatch, seed):
     for query in range(9):
         rows, _ = by_hand(own, looks[query], estimates[query], 6.0, numbers[query], persons[query])
         assert found.index[query].tolist() == rows[:7]
+
+
+def test_a_coarse_search_finds_the_nearest_and_says_their_exact_similarity():
+    random = np.random.default_rng(0)
+    embeddings, ages = random.normal(size=(5000, 64)).astype(np.float16), random.integers(0, 100, 5000).astype(float)
+    looks, middle, nobody = random.normal(size=(50, 64)).astype(np.float32), np.full(50, 50.0), [np.array([], int)] * 50
+    looks /= np.linalg.norm(looks, axis=1, keepdims=True)
+    exact, coarse = AgeIndex(embeddings, ages), AgeIndex(embeddings, ages, coarse=True)
+    (values, rows), (said, found) = (index.nearest(looks, middle, 30, 20.0, nobody) for index in (exact, coarse))
+    assert coarse.unit.dtype == torch.int8 and (np.abs(ages[found] - 50) <= 20).all()
+    recall = np.mean([len(set(one) & set(other)) / 30 for one, other in zip(rows, found, strict=True)])
+    assert recall > 0.999 and np.sort(said) == pytest.approx(np.sort(values), abs=1e-5)
+
+
+def test_whole_numbers_stand_for_what_they_were():
+    numbers, scale = whole_numbers(torch.tensor([[0.5, -1.0, 0.25], [0.0, 0.0, 0.0]]))
+    assert numbers.tolist() == [[64, -127, 32], [0, 0, 0]] and scale[0].item() == pytest.approx(1 / 127)
 
 
 def test_a_person_and_an_exclusion_together():
