@@ -32,6 +32,7 @@ def input_parser(description: str, weights: Path) -> argparse.ArgumentParser:
     add("--weights", type=Path, default=weights, metavar="DIR", help="folder of weights (the released ones)")
     add("--batch-size", type=_positive, default=64, metavar="N", help="crops estimated at once (64)")
     add("--device", default="auto", help="auto, cpu or cuda")
+    add("--fast", action="store_true", help="on a CPU: compute in 8 bits, nearly twice as fast, ages half a year off")
     return parser
 
 

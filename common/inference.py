@@ -129,7 +129,9 @@ class BaseEstimates:
 def estimate_base(
     manifest: pd.DataFrame, arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline
 ) -> BaseEstimates:
-    """Estimate all inputs by the base regressor, in batches."""
+    """Estimate all inputs by the base regressor, in batches; raises WeightsError if it cannot be `--fast`."""
+    if getattr(arguments, "fast", False):
+        pipeline.compute_in_8_bits()
     low, high = age_bounds(manifest)
     manifest = manifest.assign(
         true_age_min=low, true_age_max=high, true_age=np.where(low == high, low, np.nan), n_references=0

@@ -1,7 +1,12 @@
-"""The base regressor as an ONNX graph: on a CPU, ONNX Runtime is two to three times as fast as torch."""
+"""The base regressor as an ONNX graph: on a CPU, ONNX Runtime is two to three times as fast as torch.
 
+A second graph computes in whole numbers of 8 bits: nearly twice as fast again, and not quite the same ages.
+"""
+
+import contextlib
 import copy
 import json
+import tempfile
 import warnings
 from functools import partial
 from pathlib import Path
@@ -18,8 +23,8 @@ from common.files import replacing, write_whole
 from common.mobilefacenet import MobileFaceNet, made_for_onnx
 from common.torchvision_cpu import allow_torchvision_import
 
-ONNX_FILE, MADE_OF = "model.onnx", "onnx_of"
-
+ONNX_FILE, FAST_FILE, MADE_OF = "model.onnx", "model_int8.onnx", "onnx_of"
+OUTLIERS = 99.99  # percent of what a layer puts out that 8 bits must be able to hold
 
 CHUNK = 8  # images in one run: what one layer hands to the next then stays in the cache
 
@@ -94,16 +99,61 @@ def export_onnx(model: BAR, folder: str | Path) -> Path:
     return folder / ONNX_FILE
 
 
-class OnnxBase:
-    """Stands in for a BAR in evaluation on a CPU; `config` is that of the BAR."""
+def export_fast(folder: str | Path, images: Tensor) -> Path:
+    """Write <folder>/model_int8.onnx: the graph model.onnx with its backbone in whole numbers of 8 bits.
 
-    def __init__(self, folder: Path, model: BAR):
+    `images` [N, 3, I, I] float32 in 0..1 are faces as the base sees them; what the layers say of them decides which
+    range of numbers the 8 bits stand for.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    folder = Path(folder)
+    with tempfile.TemporaryDirectory() as work:
+        prepared = Path(work) / "prepared.onnx"
+        quant_pre_process(folder / ONNX_FILE, prepared, skip_symbolic_shape=True)
+        nodes = onnx.load(prepared).graph.node
+        last = max(number for number, node in enumerate(nodes) if node.op_type == "Conv")
+        with replacing(folder / FAST_FILE) as whole, contextlib.redirect_stdout(None):  # it reports every batch
+            quantize_static(
+                prepared, whole, _Calibration(images), op_types_to_quantize=["Conv", "Add", "Relu"],
+                nodes_to_exclude=[node.name for node in nodes[last + 1 :]], per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={"CalibPercentile": OUTLIERS, "CalibStridedMinMax": 1},
+            )  # fmt: skip
+    return folder / FAST_FILE
+
+
+class _Calibration:
+    """Hands images to onnxruntime's calibration, batch by batch, so that no more is kept than one batch puts out."""
+
+    def __init__(self, images: Tensor):
+        self.batches = images.split(16)
+        self.numbers = iter(range(len(self.batches)))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self.numbers = iter(range(start_index, end_index))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        number = next(self.numbers, None)
+        return None if number is None else {"images": self.batches[number].contiguous().numpy()}
+
+
+class OnnxBase:
+    """Stands in for a BAR in evaluation on a CPU; `config` is that of the BAR, `folder` that of its weights."""
+
+    def __init__(self, folder: Path, model: BAR, file: str = ONNX_FILE):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        self.session = onnxruntime.InferenceSession(folder / ONNX_FILE, options, providers=["CPUExecutionProvider"])
-        self.config = model.config
+        self.session = onnxruntime.InferenceSession(folder / file, options, providers=["CPUExecutionProvider"])
+        self.folder, self.config = folder, model.config
 
     def __call__(self, images: Tensor) -> BAROutput:
         """What the BAR says of images [B, 3, I, I] float32 in 0..1."""
@@ -111,17 +161,17 @@ class OnnxBase:
         return BAROutput(*(torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)))
 
 
-def load_onnx(folder: str | Path, model: BAR) -> OnnxBase | None:
+def load_onnx(folder: str | Path, model: BAR, file: str = ONNX_FILE) -> OnnxBase | None:
     """The graph beside released weights, or None where there is none; raises WeightsError if it is of other weights."""
     folder = Path(folder)
-    if not (folder / ONNX_FILE).is_file():
+    if not (folder / file).is_file():
         return None
     if json.loads((folder / CONFIG_FILE).read_text()).get(MADE_OF) != fingerprint(folder):
         raise WeightsError(
-            f"{folder / ONNX_FILE} was not made of the weights beside it; run scripts/export_onnx.py, or delete it."
+            f"{folder / file} was not made of the weights beside it; run scripts/export_onnx.py, or delete it."
         )
     try:
-        return OnnxBase(folder, model)
+        return OnnxBase(folder, model, file)
     except Exception as error:  # onnxruntime raises classes of its own
         reason = str(error).splitlines()[0]
-        raise WeightsError(f"{folder / ONNX_FILE} cannot be loaded ({reason}); run scripts/export_onnx.py.") from None
+        raise WeightsError(f"{folder / file} cannot be loaded ({reason}); run scripts/export_onnx.py.") from None

@@ -12,7 +12,7 @@ from common.checkpoints import WEIGHTS, fingerprint, load_bar
 from common.crops import load_image
 from common.errors import WeightsError
 from common.faces import FaceCrop, FaceDetector
-from common.onnx_backend import OnnxBase, load_onnx
+from common.onnx_backend import FAST_FILE, OnnxBase, load_onnx
 
 RELEASED = WEIGHTS / "AgeRegBaseline"
 
@@ -56,6 +56,15 @@ class AgePredictBasicPipeline:
         device = pick_device(device)
         model = load_bar(path, device)
         return cls(model, device, fingerprint(path), load_onnx(path, model) if device == "cpu" else None)
+
+    def compute_in_8_bits(self) -> None:
+        """Estimate by the 8-bit graph of the weights from now on; raises WeightsError where there is none."""
+        graph = None if self.graph is None else load_onnx(self.graph.folder, self.model, FAST_FILE)
+        if graph is None:
+            raise WeightsError(
+                f"--fast needs a CPU, and a {FAST_FILE} beside the weights, which scripts/export_onnx.py --fast makes."
+            )
+        self.graph = graph
 
     @property
     def ages(self) -> np.ndarray:

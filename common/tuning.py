@@ -17,6 +17,7 @@ from common.checkpoints import save_bar
 from common.difference_heads import Query, References
 from common.embedded import EmbeddedFaces, embed
 from common.pipeline import AgePredictBasicPipeline
+from common.processes import keep_freed_memory
 from common.reference_bank import Found, ReferenceBank
 
 
@@ -36,10 +37,13 @@ class Looked(Protocol):
 def make_optimizer(config: Any, head: nn.Module, base: BAR, queries: int) -> tuple[Optimizer, LRScheduler]:
     """AdamW and its one-cycle schedule for a training on so many queries: of the head, in stage 2 of the base too.
 
-    Of the training config the rates, weight_decay, warm_up, epochs, batch_size and unfreeze_epoch are read.
+    Of the training config the rates, weight_decay, warm_up, epochs, batch_size and unfreeze_epoch are read. A base that
+    is trained is laid out for speed first (channels last), without changing what it says.
     """
     groups = [{"params": head.parameters(), "lr": config.learning_rate}]
     if config.unfreeze_epoch >= 0:
+        keep_freed_memory()
+        base.to(memory_format=torch.channels_last)
         groups.append({"params": base.parameters(), "lr": config.backbone_learning_rate})
     optimizer = AdamW(groups, weight_decay=config.weight_decay)
     total = config.epochs * max(1, queries // config.batch_size)

@@ -9,6 +9,7 @@ shared machine drifts. --backend torch leaves the ONNX graph beside the base's w
 """
 
 import argparse
+import copy
 import json
 import resource
 import subprocess
@@ -92,14 +93,18 @@ def correction(corrector: Corrector, crops: np.ndarray, ages: np.ndarray) -> Cal
 
 
 def measure_batches(corrector: Corrector, others: dict, options: argparse.Namespace) -> list[dict]:
-    """Rows of crops per second by batch size: the base, the released bank, and peers named in `others`."""
+    """Rows of crops per second by batch size: the base, the released bank, both in 8 bits, peers named in `others`."""
     rows = []
     pipeline, size = corrector.pipeline, corrector.pipeline.model.config.crop_size
+    fast = copy.copy(pipeline)
+    fast.compute_in_8_bits()
     for batch in BATCHES:
         crops = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
         ways = {"base": lambda crops=crops: pipeline.predict(crops)}
+        ways["base, --fast"] = lambda crops=crops: fast.predict(crops)
         ages = corrector.bank.estimates[np.linspace(0, len(corrector.bank) - 1, batch).astype(int)]
         ways["full"] = correction(corrector, crops, ages)
+        ways["full, --fast"] = correction(replace(corrector, pipeline=fast), crops, ages)
         ways |= {name: lambda crops=crops, peer=peer: [peer(crop) for crop in crops] for name, peer in others.items()}
         seconds = interleaved(ways, max(options.repeats, 16 // batch))
         rows += [timing(name, batch, values, seconds["base"]) for name, values in seconds.items()]

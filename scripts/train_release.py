@@ -90,7 +90,7 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
         Stage("data", prepare),
         Stage("start", [training("start", base, [*released, *first])]),
         Stage("base", [training("base", base, [*again, *second])], ("base", base)),
-        Stage("graph", [["scripts/export_onnx.py"]]),
+        Stage("graph", [["scripts/export_onnx.py", "--fast", f"{PREPARED}/utkface"]]),
         Stage("difference", [training("difference", diff, compared)], ("difference", diff)),
         Stage("ep3", [training("difference", ep3, compared)], ("difference", ep3)),
         Stage("ranges", [training("difference", ranges, BASE_DATA[:2])], ("difference", ranges)),

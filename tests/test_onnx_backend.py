@@ -6,10 +6,11 @@ import onnx
 import pytest
 import torch
 
+from AgeRegBaseline.AgeRegBaseline__infer2 import main as infer2
 from common.bar import BAR, BARConfig
 from common.checkpoints import load_bar, save_bar
 from common.errors import WeightsError
-from common.onnx_backend import MADE_OF, ONNX_FILE, export_onnx, load_onnx
+from common.onnx_backend import FAST_FILE, MADE_OF, ONNX_FILE, export_fast, export_onnx, load_onnx
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.synthetic import render_face, sample_identity
 from scripts.export_onnx import main as export_main
@@ -57,6 +58,39 @@ def test_the_padding_fixed_in_the_graph_is_that_of_the_network(tmp_path, size):
     with torch.inference_mode():
         one, other = load_onnx(folder, model)(images), load_bar(folder)(images)
     assert (one.embedding - other.embedding).abs().max() < 1e-4 and other.embedding.abs().max() > 1e-2
+
+
+@pytest.fixture(scope="module")
+def fast_folder(folder, tmp_path_factory):
+    """The same weights with a second graph in 8 bits, calibrated on other crops than it is tried on."""
+    fast = shutil.copytree(folder, tmp_path_factory.mktemp("fast") / "weights")
+    images = torch.from_numpy(np.random.default_rng(3).random((40, 3, 48, 48), np.float32))
+    export_fast(fast, images)
+    return fast
+
+
+def test_the_graph_in_8_bits_says_about_the_same(fast_folder):
+    exact, fast = (AgePredictBasicPipeline.from_weights(fast_folder, "cpu") for _ in range(2))
+    fast.compute_in_8_bits()
+    one, other = exact.predict(crops(19)), fast.predict(crops(19))
+    assert fast.graph is not exact.graph and np.array_equal(fast.predict(crops(19)).ages, other.ages)
+    apart = np.linalg.norm(one.embeddings - other.embeddings, axis=1) / np.linalg.norm(one.embeddings, axis=1)
+    assert 1e-4 < apart.mean() < 0.1
+
+
+def test_convolutions_are_in_8_bits_and_the_head_is_not(fast_folder):
+    nodes = onnx.load(fast_folder / FAST_FILE).graph.node
+    after = {name: node.op_type for node in nodes for name in node.output}
+    inputs = {kind: [after.get(node.input[0]) for node in nodes if node.op_type == kind] for kind in ("Conv", "Gemm")}
+    assert set(inputs["Conv"]) == {"DequantizeLinear"} and "DequantizeLinear" not in inputs["Gemm"]
+    assert len(inputs["Gemm"]) == 2
+
+
+def test_without_a_graph_in_8_bits_one_sentence_says_how_to_make_it(folder, capsys):
+    with pytest.raises(WeightsError, match=r"export_onnx\.py --fast"):
+        AgePredictBasicPipeline.from_weights(folder, "cpu").compute_in_8_bits()
+    assert infer2(["--weights", str(folder), "--fast"]) == 2
+    assert "export_onnx.py --fast" in capsys.readouterr().err
 
 
 def test_a_broken_graph_is_one_sentence(folder, tmp_path):
@@ -107,3 +141,24 @@ def test_the_released_graph_is_that_of_the_released_weights():
     slow.graph = None
     some = np.random.default_rng(2).integers(0, 256, (200, 128, 128, 3), dtype=np.uint8)
     assert np.abs(fast.predict(some).ages - slow.predict(some).ages).max() <= 0.05
+
+
+def test_the_released_graph_in_8_bits_is_near_the_other():
+    exact, fast = (AgePredictBasicPipeline.from_weights(RELEASED, "cpu") for _ in range(2))
+    fast.compute_in_8_bits()
+    random = np.random.default_rng(0)
+    faces = np.stack([render_face(sample_identity(random), age, 0, random) for age in np.linspace(1, 90, 100)])
+    apart = np.abs(fast.predict(faces).ages - exact.predict(faces).ages)
+    assert 0 < apart.mean() < 4  # drawn faces are unlike those it is calibrated on: photos differ by 0.5
+
+
+def test_the_script_says_what_8_bits_cost(folder, synthetic_set, tmp_path, capsys):
+    model = BAR(BARConfig(crop_size=48, input_size=48, mirror=False))
+    weights = save_bar(model, tmp_path / "weights", {})
+    assert export_main(["--weights", str(weights), "--fast", str(synthetic_set)]) == 0
+    printed = capsys.readouterr().out
+    assert "ages differ by" in printed and "Collecting" not in printed and (weights / FAST_FILE).is_file()
+    assert export_main(["--weights", str(weights), "--fast", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert export_main(["--weights", str(save_bar(BAR(BARConfig()), tmp_path, {})), "--fast", str(synthetic_set)]) == 2
+    assert "48 px" in capsys.readouterr().err
