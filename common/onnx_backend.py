@@ -24,7 +24,7 @@ from common.mobilefacenet import MobileFaceNet, made_for_onnx
 from common.torchvision_cpu import allow_torchvision_import
 
 ONNX_FILE, FAST_FILE, MADE_OF = "model.onnx", "model_int8.onnx", "onnx_of"
-OUTLIERS = 99.99  # percent of what a layer puts out that 8 bits must be able to hold
+OUTLIERS = 99.999  # percent of what a layer puts out that 8 bits must be able to hold
 
 CHUNK = 8  # images in one run: what one layer hands to the next then stays in the cache
 
