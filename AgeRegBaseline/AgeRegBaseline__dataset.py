@@ -50,7 +50,8 @@ class FaceSet:
         self.owner, self.row = np.concatenate(owners), np.concatenate(rows)  # [N], [N]
         self.low, self.high = np.concatenate(lows), np.concatenate(highs)  # [N], [N] years
         if not len(self.row):
-            raise DataError(f"There is no labelled face in split '{split}' of {', '.join(map(str, folders))}.")
+            names = ", ".join(map(str, folders))
+            raise DataError(f"There is no labelled face in split '{split}' of {names}; prepare more faces or people.")
 
     def __len__(self) -> int:
         return len(self.row)

@@ -14,7 +14,7 @@ from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig, parse_ar
 from AgeRegBaseline.AgeRegBaseline__train import fit, start_run
 from common.errors import UserError
 from common.processes import from_main, is_main, launched
-from common.runs import new_run, open_run
+from common.runs import beside, discard_unused, new_run, open_run
 from scripts.prepare_data import prepare_synthetic
 
 
@@ -38,14 +38,19 @@ def main(argv: list[str] | None = None) -> int:
         weights = fit(run)
     except UserError as error:
         print(f"AgeRegBaseline: {error}", file=sys.stderr)
+        if is_main() and not options.resume:
+            discard_unused(folder)
         return 2
     except KeyboardInterrupt:
         if is_main():
-            print(f"\nStopped. Go on with: python AgeRegBaseline__main.py --resume {folder}", file=sys.stderr)
+            print(
+                f"\nStopped. Go on with: python {beside(__file__, 'AgeRegBaseline__main.py')} --resume {folder}",
+                file=sys.stderr,
+            )
         return 130
     if is_main():
         print(f"Best validation error {run.progress.best:.2f} years; weights in {weights}")
-        print(f"Try them: python AgeRegBaseline__infer2.py PHOTO --weights {weights}")
+        print(f"Try them: python {beside(__file__, 'AgeRegBaseline__infer2.py')} PHOTO --weights {weights}")
     return 0
 
 

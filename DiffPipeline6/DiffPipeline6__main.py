@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from common.errors import UserError
-from common.runs import new_run, open_run
+from common.runs import beside, discard_unused, new_run, open_run
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config, parse_arguments
 from DiffPipeline6.DiffPipeline6__train import fit, start_run
 from scripts.prepare_data import prepare_synthetic
@@ -33,12 +33,17 @@ def main(argv: list[str] | None = None) -> int:
         weights = fit(run)
     except UserError as error:
         print(f"DiffPipeline6: {error}", file=sys.stderr)
+        if not options.resume:
+            discard_unused(folder)
         return 2
     except KeyboardInterrupt:
-        print(f"\nStopped. Go on with: python DiffPipeline6__main.py --resume {folder}", file=sys.stderr)
+        print(
+            f"\nStopped. Go on with: python {beside(__file__, 'DiffPipeline6__main.py')} --resume {folder}",
+            file=sys.stderr,
+        )
         return 130
     print(f"Best validation error {run.progress.best:.2f} years; weights in {weights}")
-    print(f"Try them: python DiffPipeline6__infer2.py PHOTO --weights {weights}")
+    print(f"Try them: python {beside(__file__, 'DiffPipeline6__infer2.py')} PHOTO --weights {weights}")
     return 0
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from common.errors import UserError
-from common.runs import new_run, open_run
+from common.runs import beside, discard_unused, new_run, open_run
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig, parse_arguments
 from Ep3Pipeline.Ep3Pipeline__rounds import fit
 from Ep3Pipeline.Ep3Pipeline__train import start_run
@@ -36,13 +36,18 @@ def main(argv: list[str] | None = None) -> int:
         weights = fit(run)
     except UserError as error:
         print(f"Ep3Pipeline: {error}", file=sys.stderr)
+        if not options.resume:
+            discard_unused(folder)
         return 2
     except KeyboardInterrupt:
-        print(f"\nStopped. Go on with: python Ep3Pipeline__main.py --resume {folder}", file=sys.stderr)
+        print(
+            f"\nStopped. Go on with: python {beside(__file__, 'Ep3Pipeline__main.py')} --resume {folder}",
+            file=sys.stderr,
+        )
         return 130
     best = run.progress
     print(f"Best validation error {best.best:.2f} years (iterations: {best.best_round}); weights in {weights}")
-    print(f"Try them: python Ep3Pipeline__infer2.py PHOTO --weights {weights}")
+    print(f"Try them: python {beside(__file__, 'Ep3Pipeline__infer2.py')} PHOTO --weights {weights}")
     return 0
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from common.errors import UserError
-from common.runs import new_run, open_run
+from common.runs import beside, discard_unused, new_run, open_run
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig, parse_arguments
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__train import fit, start_run
 from scripts.prepare_data import prepare_synthetic
@@ -33,12 +33,17 @@ def main(argv: list[str] | None = None) -> int:
         weights = fit(run)
     except UserError as error:
         print(f"RangeClassOrdinalPipeline: {error}", file=sys.stderr)
+        if not options.resume:
+            discard_unused(folder)
         return 2
     except KeyboardInterrupt:
-        print(f"\nStopped. Go on with: python RangeClassOrdinalPipeline__main.py --resume {folder}", file=sys.stderr)
+        print(
+            f"\nStopped. Go on with: python {beside(__file__, 'RangeClassOrdinalPipeline__main.py')} --resume {folder}",
+            file=sys.stderr,
+        )
         return 130
     print(f"Best validation score {run.progress.best:.4f}; weights in {weights}")
-    print(f"Try them: python RangeClassOrdinalPipeline__infer.py --weights {weights}")
+    print(f"Try them: python {beside(__file__, 'RangeClassOrdinalPipeline__infer.py')} --weights {weights}")
     return 0
 
 

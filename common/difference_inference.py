@@ -40,7 +40,7 @@ def refuse_contradictions(arguments: Namespace) -> None:
 def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, folder: Path) -> None:
     """Draw each face (the first 50) beside its references of the training bank into `folder`; prints where.
 
-    What the user's own references change is the distance between the corrected age and the final one of the table.
+    Of the user's own references only what they change is drawn: the age of the table and the one without them.
     """
     for place, row in enumerate(base.good_rows[:EXPLAINED]):
         mask = correction.mask[place]
@@ -55,7 +55,7 @@ def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, f
         drawn = folder / f"{row:04d}_{Path(record['path']).stem}_references.png"
         marks = {"base": record["base_age"], "corrected": float(correction.age[place])}
         if abs(record["age"] - marks["corrected"]) > 0.05:
-            marks["by your references"] = record["age"]
+            marks = {"base": marks["base"], "with your references": record["age"], "without them": marks["corrected"]}
         draw_votes(base.crops[place], votes, marks, (record["interval_low"], record["interval_high"]), drawn)
     drawn = min(len(base.good_rows), EXPLAINED)
     print(f"drawn: {drawn} of {len(base.good_rows)} faces beside their references in {folder}")

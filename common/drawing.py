@@ -92,8 +92,8 @@ def draw_votes(
     """Draw a crop [S, S, 3] uint8 beside its references, nearest on top.
 
     `votes` has a row for each reference: its `age`, the corrected age it would give alone (`vote`), both in years, and
-    its `weight`; `marks` are the base's estimate, the corrected age and, if there is one, that by the user's own
-    references, label to years. `interval` is that of the age, in years (NaN where it was not asked for).
+    its `weight`; `marks` are the base's estimate, the age of the table and, if the user's own references changed it,
+    the one without them, label to years. `interval` is that of the age, in years (NaN where it was not asked for).
     """
     figure, (left, right) = new_figure(9, 4.2, columns=2)
     left.imshow(crop)
@@ -102,7 +102,8 @@ def draw_votes(
     size = 10 + 60 * votes["weight"] / max(votes["weight"].max(), 1e-9) if len(votes) else 10
     right.hlines(place, votes["age"], votes["vote"], color="lightgrey", linewidth=1)
     right.scatter(votes["age"], place, s=12, color="black", label="age of the reference")
-    right.scatter(votes["vote"], place, s=size, color=BLUE, alpha=0.6, label="its vote (size: its weight)")
+    label = "its vote (size: its weight)" if votes["weight"].nunique() > 1 else "its vote"
+    right.scatter(votes["vote"], place, s=size, color=BLUE, alpha=0.6, label=label)
     if not np.isnan(interval).any():
         right.axvspan(*interval, color=ORANGE, alpha=0.12, label=f"interval {interval[0]:.0f} to {interval[1]:.0f}")
     for (style, colour), (label, age) in zip(MARKS, marks.items(), strict=False):

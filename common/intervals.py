@@ -91,7 +91,8 @@ def load_calibrator(folder: str | Path, mode: str) -> IntervalCalibrator:
         return IntervalCalibrator(**json.loads(path.read_text())[mode])
     except (OSError, KeyError, TypeError, json.JSONDecodeError):
         raise WeightsError(
-            f"{folder} has no intervals for mode {mode}; make them with scripts/calibrate_intervals.py."
+            f"{folder} has no intervals for mode {mode}; make them with scripts/calibrate_intervals.py"
+            " --data PREPARED_DIR, naming these weights and their base with --weights and --base."
         ) from None
 
 

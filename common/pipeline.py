@@ -59,10 +59,13 @@ class AgePredictBasicPipeline:
 
     def compute_in_8_bits(self) -> None:
         """Estimate by the 8-bit graph of the weights from now on; raises WeightsError where there is none."""
+        if self.device != "cpu":
+            raise WeightsError("--fast is for a CPU; leave it out, or add --device cpu.")
         graph = None if self.graph is None else load_onnx(self.graph.folder, self.model, FAST_FILE)
         if graph is None:
             raise WeightsError(
-                f"--fast needs a CPU, and a {FAST_FILE} beside the weights, which scripts/export_onnx.py --fast makes."
+                f"--fast needs a {FAST_FILE} beside the base weights; make it with scripts/export_onnx.py --weights DIR "
+                "--fast PREPARED_DIR."
             )
         self.graph = graph
 

@@ -143,20 +143,24 @@ class ReferenceBank:
         """Write a compressed .npz (no pickles in it), whole or not at all; raises DataError if it cannot be written."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         try:
-            with replacing(path) as whole:
-                np.savez_compressed(whole, **{name: part for name, part in parts.items() if part is not None})
+            with replacing(path) as whole, open(whole, "wb") as file:  # given a name, numpy would add .npz to it
+                np.savez_compressed(file, **{name: part for name, part in parts.items() if part is not None})
         except OSError as error:
             raise DataError(f"The bank {path} cannot be written ({error.strerror}).") from None
 
 
 def load_bank(path: str | Path, fingerprint: str) -> ReferenceBank:
     """Read a bank; raises WeightsError if it is none, or belongs to other BAR weights than `fingerprint` names."""
+    if not Path(path).is_file():
+        raise WeightsError(f"There is no reference bank at {path}; check the name.")
     try:
         with np.load(path, allow_pickle=False) as stored:
             names = [field.name for field in fields(ReferenceBank) if field.name != IDENTITY or IDENTITY in stored]
             parts = {name: stored[name] for name in names}
-    except Exception as error:  # zip, zlib, numpy and plain Python errors, according to what is broken
-        raise WeightsError(f"{path} cannot be read as a reference bank ({error}).") from None
+    except Exception:  # zip, zlib, numpy and plain Python errors, according to what is broken
+        raise WeightsError(
+            f"{path} cannot be read as a reference bank; give a file that scripts/build_reference_bank.py wrote."
+        ) from None
     parts["fingerprint"] = str(parts["fingerprint"])
     if parts["fingerprint"] != fingerprint:
         raise WeightsError(

@@ -216,11 +216,18 @@ def correct_by_user(base: BaseEstimates, corrector: Corrector, arguments: Namesp
     age = np.clip(good["age"].to_numpy(float) + shifts.domain + shifts.personal, 0, OLDEST)
     base.table.loc[rows, "age"] = age
     base.table.loc[rows, "n_references"] += shifts.references
-    print(f"{len(user.bank)} references of yours: on average those of others move an age by", end=" ")
-    print(f"{shifts.domain.mean():+.1f} years, a person's own by {shifts.personal.mean():+.1f}")
+    print(f"{len(user.bank)} references of yours: {influence(shifts, asked)}")
     if arguments.interval is not None:
         half_width = user_half_width(user, asked, arguments.interval)
         base.table.loc[rows, "interval_low"], base.table.loc[rows, "interval_high"] = bounds(age, half_width)
+
+
+def influence(shifts: Shifts, asked: np.ndarray) -> str:
+    """What to say of corrections by the user's references; `asked` [N] as in `UserReferences.shifts`."""
+    if not (shifts.domain.any() or shifts.personal.any()):
+        return "too few, or too near the estimates, to be trusted: they change nothing"
+    said = f"on average those of others move an age by {shifts.domain.mean():+.1f} years"
+    return said + (f", a person's own by {shifts.personal.mean():+.1f}" if (asked != "").any() else "")
 
 
 def who_is_asked(base: BaseEstimates, ids: np.ndarray, bank: ReferenceBank, arguments: Namespace) -> np.ndarray:

@@ -107,6 +107,9 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} cannot be read as a CSV table ({error}).") from None
+    missing = [pair.split("=", 1)[1] for pair in columns if pair.split("=", 1)[1] not in table.columns]
+    if missing:
+        raise DataError(f"{path} has no column '{missing[0]}'; it has {', '.join(table.columns)}.")
     return table.rename(columns={theirs: ours for ours, theirs in (pair.split("=", 1) for pair in columns)})
 
 
@@ -230,11 +233,21 @@ def bank_of_prepared(
     return replace(bank, identity=encoder(prepared.crops[number] for number in row).astype(np.float16))
 
 
+def refuse_out(arguments: argparse.Namespace) -> None:
+    """Raise DataError for an --out that is no name of a bank, or that would replace one."""
+    out = arguments.out
+    if out.suffix != ".npz":
+        raise DataError(f"--out must end in .npz, not {out.name}.")
+    if out.exists() and not arguments.append:
+        raise DataError(f"{out} is there already; add to it with --append, or give another name or remove it.")
+
+
 def build(arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline) -> list[str]:
     """Build and write the bank; returns a line for each picture left out."""
     source, problems = arguments.source, []
     if not source.exists():
         raise DataError(f"There is nothing at {source}; give a folder, a CSV file or a prepared folder.")
+    refuse_out(arguments)
     encoder = IdentityEncoder() if arguments.identities else None
     if (source / "crops.npy").is_file():
         bank = bank_of_prepared(source, pipeline, encoder)

@@ -195,6 +195,11 @@ def summarise(out: Path, manifest: pd.DataFrame, left_out: pd.DataFrame) -> None
     print(f"{out}: {len(manifest)} faces ({exact} with an exact age), ages {low.min():g} to {high.max():g} years")
     counts = manifest["split"].value_counts()
     print("  split: " + ", ".join(f"{name} {counts.get(name, 0)}" for name in SPLITS))
+    empty = [name for name in SPLITS if name not in counts]
+    if empty:
+        print(
+            f"  no face in {', '.join(empty)}: too few faces or people to train or to measure on; prepare more of them"
+        )
     people = manifest["person"].replace("", np.nan).nunique()
     print(f"  people: {people}" if people else "  people: unknown, so results on this set are not subject-exclusive")
     print(f"  left out: {len(left_out)} files" + (f" (list: {out / 'left_out.csv'})" if len(left_out) else ""))

@@ -11,7 +11,7 @@ from common.metrics import paired_bootstrap
 from common.predictions import read_predictions
 
 WRONG_WORDS = [
-    (["--references", "bank.npz"], "cannot be read as a reference bank"),
+    (["--references", "bank.npz"], "There is no reference bank at bank.npz"),
     (["--person", "anna"], "--references"),
     (["--references", "bank.npz", "--mode", "bypass"], "bypass"),
     (["--mode", "oracle"], "--manifest"),

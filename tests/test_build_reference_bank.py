@@ -139,10 +139,26 @@ def test_the_evaluation_prints_what_it_stored(diff_weights, synthetic_set, tmp_p
     [
         ([], "Give --source and --out"),
         (["--source", "nowhere", "--out", "x.npz"], "nothing at nowhere"),
-        (["--inspect", "nowhere.npz"], "cannot be read as a reference bank"),
+        (["--source", "tests", "--out", "bank.png"], "--out must end in .npz, not bank.png"),
+        (["--inspect", "nowhere.npz"], "There is no reference bank at nowhere.npz"),
     ],
 )
 def test_mistakes_are_said_in_one_line(diff_weights, words, said, capsys):
     assert build([*words, "--weights", str(diff_weights)]) == 2
     message = capsys.readouterr().err
     assert said in message and message.count("\n") == 1
+
+
+def test_a_bank_that_is_there_is_not_replaced(diff_weights, synthetic_set, tmp_path, capsys):
+    out = tmp_path / "bank.npz"
+    out.write_bytes(b"mine")
+    words = ["--source", str(synthetic_set), "--out", str(out), "--weights", str(diff_weights)]
+    assert build(words) == 2
+    assert "--append" in capsys.readouterr().err and out.read_bytes() == b"mine"
+
+
+def test_a_column_that_is_not_there_is_named(diff_weights, tmp_path, capsys):
+    (tmp_path / "people.csv").write_text("path,age\na.jpg,30\n")
+    words = ["--source", str(tmp_path / "people.csv"), "--column", "age=alter", "--out", str(tmp_path / "bank.npz")]
+    assert build([*words, "--weights", str(diff_weights)]) == 2
+    assert "no column 'alter'; it has path, age" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_a_run_of_two_processes_stops_goes_on_and_is_as_good_as_one(larger_valid
     started.send_signal(signal.SIGINT)
     said = output_of(started)
     assert said.count("; 2 processes; run folder") == 1, said
-    assert said.count("Stopped. Go on with: python AgeRegBaseline__main.py --resume") == 1, said
+    assert said.count("Stopped. Go on with: python AgeRegBaseline/AgeRegBaseline__main.py --resume") == 1, said
     (run,) = (tmp_path / "two" / "AgeRegBaseline").iterdir()
     progress = load_checkpoint(run / "latest_model.ckpt")["progress"]
     assert 1 <= progress["epoch"] < 5 and progress["step"] > 0

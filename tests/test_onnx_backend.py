@@ -87,10 +87,10 @@ def test_convolutions_are_in_8_bits_and_the_head_is_not(fast_folder):
 
 
 def test_without_a_graph_in_8_bits_one_sentence_says_how_to_make_it(folder, capsys):
-    with pytest.raises(WeightsError, match=r"export_onnx\.py --fast"):
+    with pytest.raises(WeightsError, match=r"export_onnx\.py --weights DIR --fast"):
         AgePredictBasicPipeline.from_weights(folder, "cpu").compute_in_8_bits()
     assert infer2(["--weights", str(folder), "--fast"]) == 2
-    assert "export_onnx.py --fast" in capsys.readouterr().err
+    assert "export_onnx.py --weights DIR --fast" in capsys.readouterr().err
 
 
 def test_a_broken_graph_is_one_sentence(folder, tmp_path):

@@ -245,3 +245,11 @@ def test_real_names_are_understood(shared_data):
     entries = read_utkface(source, {"crops": False})
     good = [entry for entry in entries if isinstance(entry, Entry)]
     assert len(entries) == 19_023 and len(good) == 19_018
+
+
+def test_an_empty_split_is_said(tmp_path, capsys):
+    assert prepare_data.main(["synthetic", "--count", "8", "--size", "16", "--out", str(tmp_path / "few")]) == 0
+    printed = capsys.readouterr().out
+    counts = printed.split("split: ")[1].splitlines()[0].split(", ")  # "base 4", "dar 0", …
+    empty = [count.split()[0] for count in counts if count.endswith(" 0")]
+    assert empty and f"no face in {', '.join(empty)}: too few" in printed

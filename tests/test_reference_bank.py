@@ -79,9 +79,14 @@ def test_a_bank_of_other_weights_and_a_broken_file_are_refused(tmp_path):
     with pytest.raises(WeightsError, match="other base weights"):
         load_bank(tmp_path / "bank.npz", "def")
     (tmp_path / "broken.npz").write_bytes(b"no bank")
-    for name in ("broken.npz", "missing.npz"):
-        with pytest.raises(WeightsError, match="cannot be read as a reference bank"):
+    for name, said in (("broken.npz", "cannot be read as a reference bank"), ("missing.npz", "no reference bank at")):
+        with pytest.raises(WeightsError, match=said):
             load_bank(tmp_path / name, "abc")
+
+
+def test_a_bank_of_any_name_is_written_and_nothing_else(tmp_path):
+    bank().save(tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"] and len(load_bank(tmp_path / "mine", "abc")) == 40
 
 
 def test_a_bank_needs_equal_lengths_and_known_ages():

@@ -188,7 +188,7 @@ def test_a_stopped_run_goes_on_exactly(synthetic_set, tmp_path, monkeypatch, cap
     with monkeypatch.context() as patch:
         patch.setattr(train, "train_step", stopping)
         assert main([*words, "--runs", str(tmp_path / "cut")]) == 130
-    assert "Go on with: python AgeRegBaseline__main.py --resume" in capsys.readouterr().err
+    assert "Go on with: python AgeRegBaseline/AgeRegBaseline__main.py --resume" in capsys.readouterr().err
     (run,) = (tmp_path / "cut" / "AgeRegBaseline").iterdir()
     if how is interrupted:
         assert load_checkpoint(run / "latest_model.ckpt")["progress"]["step"] == stop_at and len(calls) == stop_at
@@ -311,3 +311,8 @@ def test_a_scatter_shows_every_face_and_says_its_error():
     assert axis.collections[0].get_offsets().tolist() == [[10, 14], [30, 28]]
     assert axis.get_title() == "MAE 3.00 years" and axis.get_xlim() == axis.get_ylim() == (-2, 32)
     assert figure.canvas.get_width_height() == (520, 500)
+
+
+def test_a_training_that_cannot_begin_leaves_no_run_folder(tmp_path, capsys):
+    assert main(["--data", str(tmp_path / "nowhere"), "--runs", str(tmp_path / "runs")]) == 2
+    assert "nowhere" in capsys.readouterr().err and not list((tmp_path / "runs" / "AgeRegBaseline").iterdir())

@@ -3,7 +3,15 @@ import pytest
 
 from common.correction import Faces
 from common.reference_bank import ReferenceBank
-from common.user_references import UserReferences, VoteSettings, domain_shift, fit_domain, personal_shift
+from common.user_references import (
+    Shifts,
+    UserReferences,
+    VoteSettings,
+    domain_shift,
+    fit_domain,
+    influence,
+    personal_shift,
+)
 
 SETTINGS = VoteSettings()
 COUNTS = (0, 1, 2, 5, 20, 200)
@@ -134,3 +142,10 @@ def test_trusted_votes_replace_the_answer_of_the_training_bank():
 def test_votes_that_are_not_trusted_leave_the_answer_of_the_training_bank():
     shift, trust = votes_of_a_domain(0.0, head=3.0)
     assert trust == 0 and (shift == 0).all()
+
+
+def test_what_references_did_is_said():
+    nobody, anna, none, some = np.array([""]), np.array(["anna"]), np.zeros(1), np.array([1.5])
+    assert influence(Shifts(none, none, none), anna).endswith("they change nothing")
+    assert influence(Shifts(some, none, none), nobody) == "on average those of others move an age by +1.5 years"
+    assert influence(Shifts(none, -some, none), anna).endswith("by +0.0 years, a person's own by -1.5")
