@@ -64,8 +64,8 @@ class AgePredictBasicPipeline:
         graph = None if self.graph is None else load_onnx(self.graph.folder, self.model, FAST_FILE)
         if graph is None:
             raise WeightsError(
-                f"--fast needs a {FAST_FILE} beside the base weights; make it with scripts/export_onnx.py --weights DIR "
-                "--fast PREPARED_DIR."
+                f"--fast needs a {FAST_FILE} beside the base weights; make it with "
+                "scripts/export_onnx.py --weights DIR --fast PREPARED_DIR."
             )
         self.graph = graph
 
