@@ -118,7 +118,7 @@ def gated_table(arguments: Namespace, manifest: pd.DataFrame) -> pd.DataFrame:
     if arguments.interval is not None:
         add_intervals(base, arguments.interval, arguments.weights, arguments.mode)
     if arguments.explain:
-        explain(base, correction, model.corrector, arguments.explain)
+        explain(base, correction, model.corrector, arguments.explain, names=("gated", "not gated"))
     return base.table
 
 

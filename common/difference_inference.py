@@ -37,10 +37,17 @@ def refuse_contradictions(arguments: Namespace) -> None:
         raise DataError("--explain draws references, of which --mode bypass uses none.")
 
 
-def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, folder: Path) -> None:
+def explain(
+    base: BaseEstimates,
+    correction: Correction,
+    corrector: Corrector,
+    folder: Path,
+    names: tuple[str, str] = ("with your references", "without them"),
+) -> None:
     """Draw each face (the first 50) beside its references of the training bank into `folder`; prints where.
 
-    Of the user's own references only what they change is drawn: the age of the table and the one without them.
+    Where the age of the table is another than this correction's, both are marked, by these names. (So of the user's own
+    references only what they change is drawn.)
     """
     for place, row in enumerate(base.good_rows[:EXPLAINED]):
         mask = correction.mask[place]
@@ -55,7 +62,7 @@ def explain(base: BaseEstimates, correction: Correction, corrector: Corrector, f
         drawn = folder / f"{row:04d}_{Path(record['path']).stem}_references.png"
         marks = {"base": record["base_age"], "corrected": float(correction.age[place])}
         if abs(record["age"] - marks["corrected"]) > 0.05:
-            marks = {"base": marks["base"], "with your references": record["age"], "without them": marks["corrected"]}
+            marks = {"base": marks["base"], names[0]: record["age"], names[1]: marks["corrected"]}
         draw_votes(base.crops[place], votes, marks, (record["interval_low"], record["interval_high"]), drawn)
     drawn = min(len(base.good_rows), EXPLAINED)
     print(f"drawn: {drawn} of {len(base.good_rows)} faces beside their references in {folder}")

@@ -23,7 +23,8 @@ from common.files import replacing, write_whole
 from common.mobilefacenet import MobileFaceNet, made_for_onnx
 from common.torchvision_cpu import allow_torchvision_import
 
-ONNX_FILE, FAST_FILE, MADE_OF = "model.onnx", "model_int8.onnx", "onnx_of"
+ONNX_FILE, FAST_FILE = "model.onnx", "model_int8.onnx"
+MADE_OF = {ONNX_FILE: "onnx_of", FAST_FILE: "onnx_int8_of"}  # keys of config.json: of which weights
 OUTLIERS = 99.999  # percent of what a layer puts out that 8 bits must be able to hold
 
 CHUNK = 8  # images in one run: what one layer hands to the next then stays in the cache
@@ -94,9 +95,14 @@ def export_onnx(model: BAR, folder: str | Path) -> Path:
             input_names=names[:1], output_names=names[1:], dynamic_axes={name: {0: "B"} for name in names},
             opset_version=17, training=torch.onnx.TrainingMode.PRESERVE,
         )  # fmt: skip
-    settings = json.loads((folder / CONFIG_FILE).read_text()) | {MADE_OF: fingerprint(folder)}
+    return _note(folder, ONNX_FILE)
+
+
+def _note(folder: Path, file: str) -> Path:
+    """Note in config.json which weights a graph was made of; returns where the graph is."""
+    settings = json.loads((folder / CONFIG_FILE).read_text()) | {MADE_OF[file]: fingerprint(folder)}
     write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
-    return folder / ONNX_FILE
+    return folder / file
 
 
 def export_fast(folder: str | Path, images: Tensor) -> Path:
@@ -123,7 +129,7 @@ def export_fast(folder: str | Path, images: Tensor) -> Path:
                 calibrate_method=CalibrationMethod.Percentile,
                 extra_options={"CalibPercentile": OUTLIERS, "CalibStridedMinMax": 1},
             )  # fmt: skip
-    return folder / FAST_FILE
+    return _note(folder, FAST_FILE)
 
 
 class _Calibration:
@@ -166,7 +172,7 @@ def load_onnx(folder: str | Path, model: BAR, file: str = ONNX_FILE) -> OnnxBase
     folder = Path(folder)
     if not (folder / file).is_file():
         return None
-    if json.loads((folder / CONFIG_FILE).read_text()).get(MADE_OF) != fingerprint(folder):
+    if json.loads((folder / CONFIG_FILE).read_text()).get(MADE_OF[file]) != fingerprint(folder):
         raise WeightsError(
             f"{folder / file} was not made of the weights beside it; run scripts/export_onnx.py, or delete it."
         )

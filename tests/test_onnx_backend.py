@@ -118,12 +118,13 @@ def test_without_a_graph_torch_estimates(folder, tmp_path):
     assert AgePredictBasicPipeline.from_weights(bare, "cpu").graph is None
 
 
-def test_a_graph_of_other_weights_is_refused(folder, tmp_path):
-    other = shutil.copytree(folder, tmp_path / "other")
+@pytest.mark.parametrize("file", [ONNX_FILE, FAST_FILE])
+def test_a_graph_of_other_weights_is_refused(fast_folder, tmp_path, file):
+    other = shutil.copytree(fast_folder, tmp_path / "other")
     settings = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps(settings | {MADE_OF: "0" * 40}))
-    with pytest.raises(WeightsError, match="export_onnx"):
-        AgePredictBasicPipeline.from_weights(other, "cpu")
+    (other / "config.json").write_text(json.dumps(settings | {MADE_OF[file]: "0" * 40}))
+    with pytest.raises(WeightsError, match=f"{file} was not made of the weights beside it"):
+        AgePredictBasicPipeline.from_weights(other, "cpu").compute_in_8_bits()
 
 
 def test_the_script_checks_what_it_writes(folder, tmp_path, capsys):
