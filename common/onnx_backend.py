@@ -158,6 +158,7 @@ class OnnxBase:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch works in between
         self.session = onnxruntime.InferenceSession(folder / file, options, providers=["CPUExecutionProvider"])
         self.folder, self.config = folder, model.config
 

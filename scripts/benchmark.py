@@ -28,7 +28,7 @@ from PIL import Image
 
 from common.age_index import AgeIndex
 from common.correction import Corrector, Faces
-from common.errors import UserError
+from common.errors import UserError, WeightsError
 from common.paths import REPOSITORY
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import LARGE, ReferenceBank
@@ -92,19 +92,30 @@ def correction(corrector: Corrector, crops: np.ndarray, ages: np.ndarray) -> Cal
     return full
 
 
+def in_8_bits(pipeline: AgePredictBasicPipeline) -> AgePredictBasicPipeline | None:
+    """The pipeline as --fast makes it, or None (which is said) where its weights have no graph for that."""
+    fast = copy.copy(pipeline)
+    try:
+        fast.compute_in_8_bits()
+    except WeightsError as error:
+        print(f"skipped: {error}")
+        return None
+    return fast
+
+
 def measure_batches(corrector: Corrector, others: dict, options: argparse.Namespace) -> list[dict]:
     """Rows of crops per second by batch size: the base, the released bank, both in 8 bits, peers named in `others`."""
     rows = []
     pipeline, size = corrector.pipeline, corrector.pipeline.model.config.crop_size
-    fast = copy.copy(pipeline)
-    fast.compute_in_8_bits()
+    fast = in_8_bits(pipeline)
     for batch in BATCHES:
         crops = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
         ways = {"base": lambda crops=crops: pipeline.predict(crops)}
-        ways["base, --fast"] = lambda crops=crops: fast.predict(crops)
         ages = corrector.bank.estimates[np.linspace(0, len(corrector.bank) - 1, batch).astype(int)]
         ways["full"] = correction(corrector, crops, ages)
-        ways["full, --fast"] = correction(replace(corrector, pipeline=fast), crops, ages)
+        if fast:
+            ways["base, --fast"] = lambda crops=crops: fast.predict(crops)
+            ways["full, --fast"] = correction(replace(corrector, pipeline=fast), crops, ages)
         ways |= {name: lambda crops=crops, peer=peer: [peer(crop) for crop in crops] for name, peer in others.items()}
         seconds = interleaved(ways, max(options.repeats, 16 // batch))
         rows += [timing(name, batch, values, seconds["base"]) for name, values in seconds.items()]
