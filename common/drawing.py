@@ -110,6 +110,7 @@ def draw_votes(
         right.axvline(age, color=colour, linestyle=style, label=f"{label} {age:.1f}")
     right.invert_yaxis()
     right.set(xlabel="age (years)", ylabel="reference, most similar on top", yticks=[])
+    right.locator_params(axis="x", integer=True)
     right.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     save_figure(figure, path)
 
