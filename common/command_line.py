@@ -32,7 +32,6 @@ def input_parser(description: str, weights: Path) -> argparse.ArgumentParser:
     add("--weights", type=Path, default=weights, metavar="DIR", help="folder of weights (the released ones)")
     add("--batch-size", type=_positive, default=64, metavar="N", help="crops estimated at once (64)")
     add("--device", default="auto", help="auto, cpu or cuda")
-    add("--fast", action="store_true", help="on a CPU: compute in 8 bits, nearly twice as fast, ages half a year off")
     return parser
 
 
@@ -45,6 +44,7 @@ def inference_parser(description: str, mode: str, weights: Path) -> argparse.Arg
     add("--person", metavar="NAME|auto", help="whose own references to use; auto: recognise the face")
     add("--false-match-rate", type=float, default=0.01, metavar="P", help="of strangers, by --person auto (0.01)")
     add("--interval", type=float, metavar="P", help="also give an interval that holds the age with probability P")
+    add("--fast", action="store_true", help="on a CPU: compute in 8 bits, nearly twice as fast, ages half a year off")
     add("--out", type=Path, metavar="CSV", help="write the predictions here")
     add("--processes", type=_positive, default=1, metavar="N", help="with --manifest and --out: so many at once (1)")
     add("--shard", type=_shard, metavar="I/N", help="only part I (from 0) of N; --processes N merges them")

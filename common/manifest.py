@@ -11,6 +11,7 @@ from common.errors import DataError
 COLUMNS = ["path", "id", "age", "age_min", "age_max", "person", "gender", "group", "split"]
 NUMBERS = ["age", "age_min", "age_max"]
 SPLITS = ("base", "dar", "val", "calib", "test")
+BLOCK = 4096  # crops copied at once
 OLDEST = 120.0  # years; the upper end of an interval that is open above ("70 and more")
 
 
@@ -81,3 +82,11 @@ def load_prepared(folder: str | Path) -> PreparedSet:
             f"{folder}: manifest.csv has {len(manifest)} rows but crops.npy {len(crops)}; prepare it again."
         )
     return PreparedSet(folder, manifest, crops)
+
+
+def write_crops(path: str | Path, crops: np.ndarray, rows: np.ndarray) -> None:
+    """Write the crops [N, S, S, 3] uint8 of these rows [M] as a .npy file, block by block."""
+    written = np.lib.format.open_memmap(path, "w+", np.uint8, (len(rows), *crops.shape[1:]))
+    for start in range(0, len(rows), BLOCK):
+        written[start : start + BLOCK] = crops[rows[start : start + BLOCK]]
+    written.flush()

@@ -20,9 +20,10 @@ def inspect_bank(path: Path, corrector: Corrector) -> None:
     unnamed = int((bank.person == "").sum())
     print(f"{len(people)} named people, {several} of them with several pictures; {unnamed} pictures unnamed")
     print("identities: " + ("none (built without --identities)" if bank.identity is None else "yes, for --person auto"))
-    residual = bank.ages - user.start
+    known = bank.estimates.astype(float)
+    residual = bank.ages - known
     print(
-        f"true age minus estimate: mean {residual.mean():+.2f}, median {np.median(residual):+.2f}, "
+        f"true age minus the base's estimate: mean {residual.mean():+.2f}, median {np.median(residual):+.2f}, "
         f"standard deviation {residual.std():.2f} years"
     )
     domain, both = user.leave_one_out()
@@ -31,11 +32,11 @@ def inspect_bank(path: Path, corrector: Corrector) -> None:
         print(f"  {name:22s} {np.abs(ages - bank.ages).mean():.2f}")
     drawn = path.with_suffix(".png")
     figure, (axis,) = new_figure(6, 4.5)
-    span = np.linspace(user.start.min(), user.start.max(), 100)
-    axis.scatter(user.start, residual, s=12, color=BLUE, alpha=0.6, label="reference")
+    span = np.linspace(known.min(), known.max(), 100)
+    axis.scatter(known, residual, s=12, color=BLUE, alpha=0.6, label="reference")
     axis.axhline(0, color="black", linewidth=0.8)
-    axis.plot(span, domain_shift(span, user.start, residual, user.settings), color=ORANGE, label="correction")
-    axis.set(xlabel="estimated age (years)", ylabel="true age - estimate (years)", title=path.name)
+    axis.plot(span, domain_shift(span, known, residual, user.settings), color=ORANGE, label="correction")
+    axis.set(xlabel="the base's estimate (years)", ylabel="true age - estimate (years)", title=path.name)
     axis.legend(frameon=False)
     save_figure(figure, drawn)
     print(f"drawn: {drawn}")

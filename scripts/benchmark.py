@@ -26,7 +26,7 @@ import skimage.data
 import torch
 from PIL import Image
 
-from common.age_index import AgeIndex
+from common.age_index import AgeIndex, unit_length
 from common.correction import Corrector, Faces
 from common.errors import UserError, WeightsError
 from common.paths import REPOSITORY
@@ -158,7 +158,7 @@ def recall(corrector: Corrector, ages: np.ndarray) -> float:
     look = np.random.default_rng(1).standard_normal((len(ages), bank.embeddings.shape[1]), np.float32)
     nobody = np.full(len(ages), "")
     found = bank.query(look, ages, count, corrector.window, nobody, nobody).index
-    unit = look / np.linalg.norm(look, axis=1, keepdims=True)
+    unit = unit_length(look).numpy()
     exact = AgeIndex(bank.embeddings, bank.ages)
     rows = exact.nearest(unit, ages, count, corrector.window, [np.array([], int)] * len(ages))[1]
     return round(float(np.mean([np.isin(one, other).mean() for one, other in zip(rows, found, strict=True)])), 4)

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet
+from common.age_distribution import interval_distance
 from common.bar import BARConfig, central_view, estimate
+from common.board import evenly
 from common.checkpoints import load_bar
-from common.errors import DataError, UserError, WeightsError
-from common.manifest import load_prepared
+from common.errors import UserError, WeightsError
 from common.onnx_backend import FAST_FILE, ONNX_FILE, export_fast, export_onnx, load_onnx
 from common.pipeline import RELEASED
 
@@ -40,33 +42,23 @@ def check(folder: Path) -> float:
     return apart
 
 
-def views(folder: Path, split: str, config: BARConfig, limit: int | None = None) -> tuple[Tensor, np.ndarray]:
-    """Faces of a split [N, 3, I, I] as the base sees them, `limit` of them spread over it, and their ages [N]."""
-    prepared = load_prepared(folder)
-    rows = prepared.rows(split)
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, limit).round().astype(int))] if limit else rows
-    size = prepared.crops.shape[1]
-    if size != config.crop_size:
-        raise DataError(f"{folder} holds crops of {size} px, the weights want {config.crop_size} px; prepare it anew.")
-    if not len(rows):
-        raise DataError(f"{folder} has no face in split '{split}'.")
-    crops = torch.from_numpy(prepared.crops[rows])
-    images = torch.cat([central_view(part, config) for part in crops.split(64)])
-    return images, prepared.manifest["age"].to_numpy(float)[rows]
+def seen(faces: FaceSet, numbers: np.ndarray, config: BARConfig) -> Tensor:
+    """The faces with these numbers [B] as the base sees them: [B, 3, I, I] float in 0..1."""
+    return torch.cat([central_view(part, config) for part in faces.take(numbers).crops.split(64)])
 
 
-def make_fast(weights: Path, faces: Path) -> None:
+def make_fast(weights: Path, folder: Path) -> None:
     """Write the 8-bit graph and print what it costs: errors of both on the val split (years), how far ages move."""
     model = load_bar(weights)
-    written = export_fast(weights, views(faces, "base", model.config, CALIBRATED_BY)[0])
-    images, truth = views(faces, "val", model.config)
-    exact, fast = (estimate(load_onnx(weights, model, file), images).age.numpy() for file in (ONNX_FILE, FAST_FILE))
-    moves = np.abs(fast - exact)
-    print(f"{written}: {written.stat().st_size / 1e6:.1f} MB; MAE on {len(truth)} faces of val", end=" ")
-    print(
-        f"{np.nanmean(np.abs(fast - truth)):.3f}, in full precision {np.nanmean(np.abs(exact - truth)):.3f} years;",
-        end=" ",
-    )
+    base, val = (FaceSet([folder], split, model.config.crop_size) for split in ("base", "val"))
+    written = export_fast(weights, seen(base, evenly(len(base), CALIBRATED_BY), model.config))
+    images = seen(val, np.arange(len(val)), model.config)
+    exact, fast = (estimate(load_onnx(weights, model, file), images).age for file in (ONNX_FILE, FAST_FILE))
+    low, high = (torch.from_numpy(bound) for bound in (val.low, val.high))
+    error, before = (interval_distance(age, low, high).mean().item() for age in (fast, exact))
+    moves = (fast - exact).abs().numpy()
+    print(f"{written}: {written.stat().st_size / 1e6:.1f} MB; MAE on {len(val)} faces of val {error:.3f},", end=" ")
+    print(f"in full precision {before:.3f} years;", end=" ")
     print(f"ages differ by {moves.mean():.2f} on average, {np.quantile(moves, 0.99):.1f} at most for 99 % of the faces")
 
 

@@ -21,7 +21,7 @@ from common.crops import align_face, decode_image, resize_crop
 from common.drawing import BLUE, new_figure, save_figure
 from common.errors import DataError, ImageError, UserError
 from common.faces import Face, FaceDetector
-from common.manifest import COLUMNS, OLDEST, SPLITS, age_bounds, read_manifest
+from common.manifest import COLUMNS, OLDEST, SPLITS, age_bounds, read_manifest, write_crops
 from common.splits import assign_splits, components, conflicting, duplicate_pairs, equal_pairs
 from scripts.data_readers import READERS, SyntheticSource
 from scripts.data_readers_source import Entry, Problem, Source
@@ -248,10 +248,7 @@ def finish(out: Path, source: Source, entries: list[Entry | Problem], arguments:
     manifest, rows, left_out = build_manifest(good, packed, crops, read_split_file(arguments.split_file))
     if manifest.empty:
         raise DataError(f"Not one of {len(good)} pictures could be used; the first: {left_out[0].reason}")
-    final = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8, (len(rows), *crops.shape[1:]))
-    for start in range(0, len(rows), 4096):
-        final[start : start + 4096] = crops[rows[start : start + 4096]]
-    final.flush()
+    write_crops(out / "crops.npy", crops, rows)
     manifest.to_csv(out / "manifest.csv", index=False)
     table = pd.DataFrame([vars(problem) for problem in problems + left_out], columns=["path", "reason"])
     table.to_csv(out / "left_out.csv", index=False)

@@ -16,9 +16,7 @@ import numpy as np
 import pandas as pd
 
 from common.errors import DataError, UserError
-from common.manifest import COLUMNS, load_prepared
-
-BLOCK = 4096  # crops copied at once
+from common.manifest import COLUMNS, load_prepared, write_crops
 
 Condition = tuple[str, list[str]]
 
@@ -70,10 +68,7 @@ def select(arguments: argparse.Namespace) -> int:
         raise DataError(f"{out} is not empty; give a new folder to --out.")
     rows = chosen(prepared.manifest, arguments.only, arguments.without)
     out.mkdir(parents=True, exist_ok=True)
-    crops = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8, (len(rows), *prepared.crops.shape[1:]))
-    for start in range(0, len(rows), BLOCK):
-        crops[start : start + BLOCK] = prepared.crops[rows[start : start + BLOCK]]
-    crops.flush()
+    write_crops(out / "crops.npy", prepared.crops, rows)
     prepared.manifest.iloc[rows].to_csv(out / "manifest.csv", index=False)
     settings = json.loads((arguments.folder / "prepared.json").read_text())
     conditions = {name: dict(getattr(arguments, name)) for name in ("only", "without")}
