@@ -60,6 +60,8 @@ class AgeRegBaselineConfig(BARConfig):
         interval_fraction: Part of each batch taken from interval labels, where both kinds are present.
         balance: How far rare ages are shown more often: 0 each face once an epoch, 1 each age equally often.
         interval_weight: Weight of an interval label's likelihood in the loss.
+        teacher: Folder of soft labels by scripts/make_teacher.py, learned beside the labels (empty: none).
+        teacher_weight: Part of the loss that the soft labels have.
         augmentation: Factor on every augmentation strength; 0 turns it off.
         patience: Epochs without a better validation error before stopping early.
         limit: Use at most this many faces of each split and set (0: all).
@@ -86,6 +88,8 @@ class AgeRegBaselineConfig(BARConfig):
     interval_fraction: float = 0.4
     balance: float = 0.4
     interval_weight: float = 0.5
+    teacher: str = ""
+    teacher_weight: float = 0.5
     augmentation: float = 1.0
     patience: int = 5
     limit: int = 0
@@ -105,6 +109,10 @@ class AgeRegBaselineConfig(BARConfig):
             raise ValueError(f"keep_init must be in [0, 1), not {self.keep_init}.")
         if self.keep_init and not self.init_weights:
             raise ValueError("keep_init keeps a part of init_weights; give --init-weights.")
+        if self.teacher and (self.head == "regression" or (self.min_age, self.max_age) != (0, 100)):
+            raise ValueError("A teacher teaches distributions over the ages 0 to 100; the head cannot learn them.")
+        if not 0 <= self.teacher_weight <= 1:
+            raise ValueError(f"teacher_weight must be in [0, 1], not {self.teacher_weight}.")
         if self.input_size % 8:
             raise ValueError(f"input_size must be a multiple of 8, not {self.input_size}.")
         if not 0 <= self.balance <= 1:

@@ -10,25 +10,31 @@ from torch import Tensor
 
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from common.errors import DataError
-from common.manifest import age_bounds, load_prepared
+from common.manifest import PreparedSet, age_bounds, load_prepared
 
 
 class Batch(NamedTuple):
-    """crops [B, S, S, 3] uint8 RGB; low, high [B] float32: the interval of each age in years (equal if exact)."""
+    """crops [B, S, S, 3] uint8 RGB; low, high [B] float32: the interval of each age in years (equal if exact).
+
+    taught [B, 101] float32: a teacher's distribution, zeros for a face it says nothing of; None without a teacher.
+    """
 
     crops: Tensor
     low: Tensor
     high: Tensor
+    taught: Tensor | None = None
 
 
 class FaceSet:
     """The labelled rows of one split over several prepared sets, addressed by one running number.
 
-    Raises DataError if a folder is no prepared set, if the crops differ in size, or if no row is left.
+    `teacher` is a folder of soft labels (see scripts/make_teacher.py). Raises DataError if a folder is no prepared set
+    or has no soft labels, if the crops differ in size, or if no row is left.
     """
 
-    def __init__(self, folders: Sequence[str | Path], split: str, crop_size: int, limit: int = 0):
+    def __init__(self, folders: Sequence[str | Path], split: str, crop_size: int, limit: int = 0, teacher: str = ""):
         self.crops: list[np.ndarray] = []
+        self.soft = [soft_labels(Path(teacher), load_prepared(folder)) for folder in folders] if teacher else []
         owners, rows, lows, highs, self.manifests = [], [], [], [], []
         for number, folder in enumerate(folders):
             prepared = load_prepared(folder)
@@ -63,9 +69,22 @@ class FaceSet:
 
     def take(self, numbers: np.ndarray) -> Batch:
         """The batch of the faces with these numbers [B] int64."""
-        crops = np.stack([self.crops[self.owner[number]][self.row[number]] for number in numbers])  # [B, S, S, 3]
+        places = [(self.owner[number], self.row[number]) for number in numbers]
+        crops = np.stack([self.crops[owner][row] for owner, row in places])  # [B, S, S, 3]
         low, high = (torch.from_numpy(bound[numbers]).float() for bound in (self.low, self.high))
-        return Batch(torch.from_numpy(crops), low, high)
+        taught = np.stack([self.soft[owner][row] for owner, row in places]) if self.soft else None  # [B, 101]
+        return Batch(torch.from_numpy(crops), low, high, None if taught is None else torch.from_numpy(taught).float())
+
+
+def soft_labels(folder: Path, prepared: PreparedSet) -> np.ndarray:
+    """A teacher's distributions [N, 101] float16 for the N faces of a prepared set; raises DataError."""
+    path = folder / f"{prepared.folder.name}.npy"
+    if not path.is_file():
+        raise DataError(f"There are no soft labels at {path}; make them with scripts/make_teacher.py.")
+    labels = np.load(path, mmap_mode="r")
+    if labels.shape != (len(prepared.manifest), 101):
+        raise DataError(f"{path} is not of {prepared.folder}, or of another state of it; make it anew.")
+    return labels
 
 
 def frequencies(low: np.ndarray, high: np.ndarray, balance: float) -> np.ndarray:

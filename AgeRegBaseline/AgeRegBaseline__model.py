@@ -23,6 +23,8 @@ from common.checkpoints import load_bar
 from common.errors import WeightsError
 from common.pipeline import RELEASED
 
+LEAST_TAUGHT = 0.05  # probability that a teacher must give to the interval of a label
+
 
 class Loss(NamedTuple):
     """total: scalar to minimise; distance [B]: years between estimate and label (its interval), detached."""
@@ -51,12 +53,15 @@ def load_model(folder: str | Path = RELEASED, device: str | torch.device = "cpu"
     return load_bar(folder, device)
 
 
-def compute_loss(output: BAROutput, low: Tensor, high: Tensor, config: AgeRegBaselineConfig) -> Loss:
+def compute_loss(
+    output: BAROutput, low: Tensor, high: Tensor, config: AgeRegBaselineConfig, taught: Tensor | None = None
+) -> Loss:
     """Loss of one batch that may mix exact (low = high) and interval labels, [B] years each.
 
     Exact labels: KL divergence from a Gaussian label distribution + L1 of the expectation (distribution head),
     the same KL + mean and variance terms (mean_variance), or L1 (regression). Interval labels: minus the
-    log-likelihood of the interval, or the distance to it (regression).
+    log-likelihood of the interval, or the distance to it (regression). Where `taught` [B, 101] has a distribution, the
+    divergence from it (see `teaching_loss`) has the part teacher_weight of the loss.
     """
     ages = torch.arange(config.min_age, config.max_age + 1, dtype=torch.float32, device=low.device)
     exact = low == high  # [B]
@@ -74,4 +79,23 @@ def compute_loss(output: BAROutput, low: Tensor, high: Tensor, config: AgeRegBas
     low, high = low.clamp(max=config.max_age), high.clamp(min=config.min_age)
     likelihood = interval_log_likelihood(output.log_probs, low, high, ages)  # [B]
     each = torch.where(exact, fit, -config.interval_weight * likelihood)
+    if taught is not None:
+        soft, known = teaching_loss(output.log_probs, taught, low, high, ages)
+        soft = soft * torch.where(exact, 1.0, config.interval_weight)
+        each = torch.lerp(each, soft, config.teacher_weight * known.float())
     return Loss(each.mean(), distance.detach())
+
+
+def teaching_loss(log_probs: Tensor, taught: Tensor, low: Tensor, high: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:
+    """KL divergence [B] from what a teacher says of each face, and where it says something [B] bool.
+
+    Of a face whose label is an interval, what the teacher says beyond the interval is left out; where that is nearly
+    all, it says nothing. `log_probs`, `taught` [B, n_ages]; low, high [B] and ages [n_ages] in years.
+    After Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531.
+    """
+    inside = (ages[None, :] >= low[:, None]) & (ages[None, :] <= high[:, None])  # [B, n_ages]
+    taught = torch.where(inside | (low == high)[:, None], taught, 0.0)
+    mass = taught.sum(dim=1)  # [B]
+    known = mass > LEAST_TAUGHT
+    targets = taught / mass.clamp(min=LEAST_TAUGHT)[:, None]  # [B, n_ages]
+    return kl_loss(log_probs, targets), known

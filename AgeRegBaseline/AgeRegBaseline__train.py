@@ -85,7 +85,7 @@ def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, re
     Batch-norm normalises by the part of its own process; the running statistics are those of the main process.
     """
     keep_freed_memory()
-    faces = FaceSet(folders, "base", config.crop_size, config.limit)
+    faces = FaceSet(folders, "base", config.crop_size, config.limit, config.teacher)
     validation = FaceSet(folders, "val", config.crop_size, config.limit)
     order = TrainingOrder(faces, config)
     model = build_model(config).to(memory_format=torch.channels_last)
@@ -143,11 +143,11 @@ def compute_gradients(run: Run, batch: Batch, number: int) -> tuple[float, float
     Shares are such that their mean over the processes is the loss of the whole batch, however it is divided.
     """
     torch.manual_seed(draw_seed(run.accelerator, run.config.seed, number))
-    crops, low, high = (tensor.to(run.accelerator.device) for tensor in batch)
+    crops, low, high, taught = (None if part is None else part.to(run.accelerator.device) for part in batch)
     images = training_images(run, crops, number)
     with run.accelerator.autocast(), Float32DepthwiseBackward():
         output = run.model(images)
-    loss = compute_loss(output, low, high, run.config)
+    loss = compute_loss(output, low, high, run.config, taught)
     share = len(low) * run.accelerator.num_processes / run.order.batch
     run.optimizer.zero_grad()
     run.accelerator.backward(loss.total * share)

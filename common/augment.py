@@ -31,7 +31,7 @@ class Augmentation:
     noise_probability: float = 0.25
     noise: float = 0.04
     erase_probability: float = 0.30  # hands, hats, microphones
-    background_probability: float = 0.45  # studio walls; a face does not age with what is behind it
+    background_probability: float = 0.75  # studio walls; a face does not age with what is behind it
     jpeg_probability: float = 0.30  # pictures saved again and again
 
     def scaled(self, factor: float) -> "Augmentation":

@@ -19,6 +19,7 @@ from common.errors import WeightsError
 WIDTHS = ((128, 5), (256, 7), (256, 3))  # (channels, blocks) of each stage; the first block of each halves the sides
 INNER = (128, 256, 512)  # channels inside the first block of each stage; inside the others, as many as outside
 FEATURES, SCALE = 512, 64.0  # features are small; so scaled, their variances are near 1, as float16 likes them
+MOMENTUM = 0.01  # of the running statistics of the features; at 0.1 errors on val swing by 0.1 from step to step
 
 
 class FixedPReLU(nn.Module):
@@ -86,7 +87,7 @@ class MobileFaceNet(nn.Module):
             inward = width
         layers += [_convolution(inward, FEATURES), FixedPReLU(FEATURES)]
         self.layers = nn.Sequential(*layers)
-        self.standardise = nn.BatchNorm1d(FEATURES, affine=False)
+        self.standardise = nn.BatchNorm1d(FEATURES, affine=False, momentum=MOMENTUM)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""

