@@ -74,6 +74,9 @@ def read_fgnet(source: Source, options: dict) -> list[Entry | Problem]:
 def read_csv(source: Source, options: dict) -> list[Entry | Problem]:
     """A generic CSV with `path` (relative to it) and `age`, or `age_min`/`age_max`; person, gender, group, split."""
     folder, table = source.table(options["csv_name"])
+    missing = [theirs for theirs in options["columns"].values() if theirs not in table.columns]
+    if missing:
+        raise DataError(f"{options['csv_name']} has no column '{missing[0]}'; it has {', '.join(table.columns)}.")
     table = table.rename(columns={old: new for new, old in options["columns"].items()})
     if "path" not in table.columns or not {"age", "age_min", "age_max"} & set(table.columns):
         raise DataError(

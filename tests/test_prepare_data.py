@@ -189,6 +189,8 @@ def test_generic_csv(tmp_path, capsys):
     arguments = ("csv", "--source", tmp_path / "mine.csv", "--out", tmp_path / "out", "--crops", "--size", 32)
     assert run(*arguments) == 2
     assert "needs the columns 'path' and 'age'" in capsys.readouterr().err
+    assert run(*arguments, "--column", "age=jahre") == 2
+    assert "has no column 'jahre'" in capsys.readouterr().err
     assert run(*arguments, "--column", "age=years", "--split-file", tmp_path / "list.csv") == 0
     manifest = load_prepared(tmp_path / "out").manifest
     assert len(manifest) == 11 and manifest["age"].min() == 20
