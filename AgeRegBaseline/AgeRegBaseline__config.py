@@ -62,6 +62,7 @@ class AgeRegBaselineConfig(BARConfig):
         interval_weight: Weight of an interval label's likelihood in the loss.
         teacher: Folder of soft labels by scripts/make_teacher.py, learned beside the labels (empty: none).
         teacher_weight: Part of the loss that the soft labels have.
+        train_size: Side in pixels of the images trained on (0: input_size, which is what estimates are made at).
         augmentation: Factor on every augmentation strength; 0 turns it off.
         patience: Epochs without a better validation error before stopping early.
         limit: Use at most this many faces of each split and set (0: all).
@@ -90,6 +91,7 @@ class AgeRegBaselineConfig(BARConfig):
     interval_weight: float = 0.5
     teacher: str = ""
     teacher_weight: float = 0.5
+    train_size: int = 0
     augmentation: float = 1.0
     patience: int = 5
     limit: int = 0
@@ -113,8 +115,9 @@ class AgeRegBaselineConfig(BARConfig):
             raise ValueError("A teacher teaches distributions over the ages 0 to 100; the head cannot learn them.")
         if not 0 <= self.teacher_weight <= 1:
             raise ValueError(f"teacher_weight must be in [0, 1], not {self.teacher_weight}.")
-        if self.input_size % 8:
-            raise ValueError(f"input_size must be a multiple of 8, not {self.input_size}.")
+        for key in ("input_size", "train_size"):
+            if getattr(self, key) % 8 or getattr(self, key) < 0:
+                raise ValueError(f"{key} must be a multiple of 8, not {getattr(self, key)}.")
         if not 0 <= self.balance <= 1:
             raise ValueError(f"balance must be in [0, 1], not {self.balance}.")
         if self.epochs < 1 or self.batch_size < 2:

@@ -131,10 +131,11 @@ def save_latest(run: Run) -> None:
 
 def training_images(run: Run, crops: Tensor, number: int) -> Tensor:
     """What step `number` trains on: augmented views [B, 3, I, I] float in 0..1 of crops [B, S, S, 3] uint8."""
+    model = replace(run.config, input_size=run.config.train_size or run.config.input_size)
     if not run.config.augmentation:
-        return central_view(crops, run.config)
+        return central_view(crops, model)
     generator = torch.Generator(crops.device).manual_seed(draw_seed(run.accelerator, run.config.seed, number))
-    return augment(crops, run.config, run.options, generator)
+    return augment(crops, model, run.options, generator)
 
 
 def compute_gradients(run: Run, batch: Batch, number: int) -> tuple[float, float]:

