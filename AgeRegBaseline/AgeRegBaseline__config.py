@@ -103,25 +103,34 @@ class AgeRegBaselineConfig(BARConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'.")
-        if not 0 <= self.interval_fraction < 1:
-            raise ValueError(f"interval_fraction must be in [0, 1), not {self.interval_fraction}.")
-        if not 0 <= self.keep_init < 1:
-            raise ValueError(f"keep_init must be in [0, 1), not {self.keep_init}.")
-        if self.keep_init and not self.init_weights:
-            raise ValueError("keep_init keeps a part of init_weights; give --init-weights.")
-        if self.teacher and (self.head == "regression" or (self.min_age, self.max_age) != (0, 100)):
-            raise ValueError("A teacher teaches distributions over the ages 0 to 100; the head cannot learn them.")
-        if not 0 <= self.teacher_weight <= 1:
-            raise ValueError(f"teacher_weight must be in [0, 1], not {self.teacher_weight}.")
-        for key in ("input_size", "train_size"):
-            if getattr(self, key) % 8 or getattr(self, key) < 0:
-                raise ValueError(f"{key} must be a multiple of 8, not {getattr(self, key)}.")
-        if not 0 <= self.balance <= 1:
-            raise ValueError(f"balance must be in [0, 1], not {self.balance}.")
-        if self.epochs < 1 or self.batch_size < 2:
-            raise ValueError("epochs must be at least 1 and batch_size at least 2.")
+        beyond = (self.min_age, self.max_age) != (0, 100)
+        sizes = (self.input_size, self.train_size)
+        for wrong, message in (
+            (
+                self.precision not in PRECISIONS,
+                f"precision must be one of {', '.join(PRECISIONS)}, not '{self.precision}'.",
+            ),
+            (
+                not 0 <= self.interval_fraction < 1,
+                f"interval_fraction must be in [0, 1), not {self.interval_fraction}.",
+            ),
+            (not 0 <= self.keep_init < 1, f"keep_init must be in [0, 1), not {self.keep_init}."),
+            (self.keep_init and not self.init_weights, "keep_init keeps a part of init_weights; give --init-weights."),
+            (
+                self.teacher and (self.head == "regression" or beyond),
+                "A teacher teaches distributions over the ages 0 to 100; the head cannot learn them.",
+            ),
+            (not 0 <= self.teacher_weight <= 1, f"teacher_weight must be in [0, 1], not {self.teacher_weight}."),
+            (
+                any(size % 8 for size in sizes),
+                "input_size and train_size must be multiples of 8, not {} and {}.".format(*sizes),
+            ),
+            (self.train_size < 0, f"train_size must be a side in pixels, or 0 for input_size; not {self.train_size}."),
+            (not 0 <= self.balance <= 1, f"balance must be in [0, 1], not {self.balance}."),
+            (self.epochs < 1 or self.batch_size < 2, "epochs must be at least 1 and batch_size at least 2."),
+        ):
+            if wrong:
+                raise ValueError(message)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[AgeRegBaselineConfig, Namespace]:

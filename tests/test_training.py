@@ -4,6 +4,7 @@ import os
 import signal
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -271,6 +272,21 @@ def test_tensorboard_shows_the_augmented_batch_distributions_and_predictions(tin
     trained_on = augment(crops, config, Augmentation(), torch.Generator().manual_seed(0))
     assert np.array_equal(images[board.BATCH][0][1], board.batch_grid(trained_on))
     assert np.abs(images[board.BATCH][0][1] - board.batch_grid(central_view(crops, config)).astype(int)).mean() > 5
+
+
+@pytest.mark.parametrize("augmentation", [0.0, 1.0])
+def test_images_trained_on_can_be_larger_than_those_read(augmentation):
+    config = AgeRegBaselineConfig(crop_size=48, input_size=40, train_size=56, augmentation=augmentation)
+    run = SimpleNamespace(config=config, options=Augmentation(), accelerator=SimpleNamespace(process_index=0))
+    crops = torch.randint(256, (3, 48, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = train.training_images(run, crops, 7)
+    larger = replace(config, input_size=56)
+    drawn = augment(crops, larger, Augmentation(), torch.Generator().manual_seed(7))
+    assert images.shape == (3, 3, 56, 56)
+    assert torch.equal(images, drawn if augmentation else central_view(crops, larger))
+    assert central_view(crops, config).shape == (3, 3, 40, 40)
+    with pytest.raises(ValueError, match="multiples of 8, not 40 and 50"):
+        replace(config, train_size=50)
 
 
 def test_every_epoch_is_shown_and_without_exact_ages_no_scatter(synthetic_set, tmp_path):
