@@ -25,7 +25,7 @@ from common.torchvision_cpu import allow_torchvision_import
 
 ONNX_FILE, FAST_FILE = "model.onnx", "model_int8.onnx"
 MADE_OF = {ONNX_FILE: "onnx_of", FAST_FILE: "onnx_int8_of"}  # keys of config.json: of which weights
-OUTLIERS = 99.999  # percent of what a layer puts out that 8 bits must be able to hold
+OUTLIERS = 99.99  # percent of what a layer puts out that 8 bits must be able to hold
 
 CHUNK = 8  # images in one run: what one layer hands to the next then stays in the cache
 
