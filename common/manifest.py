@@ -90,3 +90,11 @@ def write_crops(path: str | Path, crops: np.ndarray, rows: np.ndarray) -> None:
     for start in range(0, len(rows), BLOCK):
         written[start : start + BLOCK] = crops[rows[start : start + BLOCK]]
     written.flush()
+
+
+def renamed(table: pd.DataFrame, columns: dict[str, str], name: str) -> pd.DataFrame:
+    """A table with its `columns` (ours: theirs) under our names; raises DataError naming one that it lacks."""
+    missing = [theirs for theirs in columns.values() if theirs not in table.columns]
+    if missing:
+        raise DataError(f"{name} has no column '{missing[0]}'; it has {', '.join(table.columns)}.")
+    return table.rename(columns={theirs: ours for ours, theirs in columns.items()})

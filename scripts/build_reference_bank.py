@@ -32,7 +32,7 @@ from common.crops import IMAGE_SUFFIXES, decode_image, read_bytes, resize_crop
 from common.embedded import Views, bank_of, embed_split
 from common.errors import DataError, ImageError, UserError
 from common.identity import IdentityEncoder
-from common.manifest import OLDEST, SPLITS, load_prepared
+from common.manifest import OLDEST, SPLITS, load_prepared, renamed
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import ReferenceBank, concatenate, load_bank
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
@@ -107,10 +107,7 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} cannot be read as a CSV table ({error}).") from None
-    missing = [pair.split("=", 1)[1] for pair in columns if pair.split("=", 1)[1] not in table.columns]
-    if missing:
-        raise DataError(f"{path} has no column '{missing[0]}'; it has {', '.join(table.columns)}.")
-    return table.rename(columns={theirs: ours for ours, theirs in (pair.split("=", 1) for pair in columns)})
+    return renamed(table, dict(pair.split("=", 1) for pair in columns), str(path))
 
 
 def pictures_of_table(arguments: argparse.Namespace) -> list[Picture]:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import DataError
+from common.manifest import renamed
 from common.synthetic import generate_faces
 from scripts.data_readers_names import read_aaf, read_afad, read_agedb
 from scripts.data_readers_source import Entry, Problem, Source, from_names, number, published_part
@@ -74,10 +75,7 @@ def read_fgnet(source: Source, options: dict) -> list[Entry | Problem]:
 def read_csv(source: Source, options: dict) -> list[Entry | Problem]:
     """A generic CSV with `path` (relative to it) and `age`, or `age_min`/`age_max`; person, gender, group, split."""
     folder, table = source.table(options["csv_name"])
-    missing = [theirs for theirs in options["columns"].values() if theirs not in table.columns]
-    if missing:
-        raise DataError(f"{options['csv_name']} has no column '{missing[0]}'; it has {', '.join(table.columns)}.")
-    table = table.rename(columns={old: new for new, old in options["columns"].items()})
+    table = renamed(table, options["columns"], options["csv_name"])
     if "path" not in table.columns or not {"age", "age_min", "age_max"} & set(table.columns):
         raise DataError(
             f"{options['csv_name']} needs the columns 'path' and 'age' (or age_min, age_max); it has "
