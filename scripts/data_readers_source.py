@@ -86,8 +86,9 @@ class Source:
                     yield name, read()
 
     def find(self, file_name: str) -> str:
-        """The first name whose last part is this ('' if there is none)."""
-        return next((name for name in self.names if name.rsplit("/", 1)[-1] == file_name), "")
+        """The first of the least deep names whose last part is this ('' if there is none)."""
+        found = (name for name in self.names if name.rsplit("/", 1)[-1] == file_name)
+        return min(found, key=lambda name: name.count("/"), default="")
 
     def table(self, file_name: str, separator: str = ",") -> tuple[str, pd.DataFrame]:
         """The CSV of this name: (its folder with a closing slash or '', its rows as text)."""

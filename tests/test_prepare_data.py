@@ -199,6 +199,16 @@ def test_generic_csv(tmp_path, capsys):
     assert "no number" in reasons["3.png"] and "no such file" in reasons["12.png"]
 
 
+def test_the_table_named_is_read_and_none_of_the_same_name_deeper_down(tmp_path):
+    for folder in (".cache", "old"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.csv").write_text("path,age\nwrong.png,70\n")
+    (tmp_path / "mine.csv").write_text("path,age\n0.png,20\n")
+    assert Source(tmp_path).find("mine.csv") == "mine.csv"
+    folder, table = Source(tmp_path).table("mine.csv")
+    assert folder == "" and table["path"].tolist() == ["0.png"]
+
+
 def test_synthetic_set(synthetic_set):
     prepared = load_prepared(synthetic_set)
     assert prepared.crops.shape[1:] == (48, 48, 3) and len(prepared.manifest) > 300
