@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.age_distribution import expectation, gaussian_log_probs, median
+from common.edgeface import build_edgeface, load_edgeface
 from common.errors import WeightsError
 from common.mobilefacenet import build_mobilefacenet, load_mobilefacenet
 from common.torchvision_cpu import allow_torchvision_import
@@ -29,7 +30,7 @@ class BARConfig:
     """Everything that decides the shape and the reading of a BAR.
 
     Attributes:
-        backbone: Network under the embedding: efficientnet_lite0, efficientnet_lite2, mobilefacenet or vgg16.
+        backbone: Network under the embedding: efficientnet_lite0, efficientnet_lite2, mobilefacenet, edgeface or vgg16.
         head: distribution (KL), mean_variance, or regression.
         crop_size: Side in pixels of the packed crops the model is given.
         crop_fraction: Part of the crop's side that the model looks at, from the centre.
@@ -187,9 +188,9 @@ class Backbone(NamedTuple):
 
 
 def load_backbone_weights(model: BAR, path: str | Path | None = None) -> None:
-    """Load pretrained weights into the backbone of a fresh BAR: ImageNet's, or of face recognition (mobilefacenet).
+    """Load pretrained weights into the backbone of a fresh BAR: ImageNet's, or those of a face-recognition network.
 
-    `path` is a local copy (torch file, ONNX graph for mobilefacenet); without it the copy in a package or a download
+    `path` is a local copy (torch file; ONNX graph for mobilefacenet and edgeface); without it the copy in a package or a download
     (vgg16) is used. Raises WeightsError if there are none or they do not fit.
     """
     path = Path(path) if path else None
@@ -260,5 +261,6 @@ BACKBONES = {
     "efficientnet_lite0": _lite(0),
     "efficientnet_lite2": _lite(2),
     "mobilefacenet": Backbone(build_mobilefacenet, (0.5,) * 3, (0.5,) * 3, load_mobilefacenet),
+    "edgeface": Backbone(build_edgeface, (0.5,) * 3, (0.5,) * 3, load_edgeface),
     "vgg16": Backbone(_build_vgg16, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _load_vgg16),
 }
