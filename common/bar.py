@@ -190,8 +190,8 @@ class Backbone(NamedTuple):
 def load_backbone_weights(model: BAR, path: str | Path | None = None) -> None:
     """Load pretrained weights into the backbone of a fresh BAR: ImageNet's, or those of a face-recognition network.
 
-    `path` is a local copy (torch file; ONNX graph for mobilefacenet and edgeface); without it the copy in a package or a download
-    (vgg16) is used. Raises WeightsError if there are none or they do not fit.
+    `path` is a local copy (torch file; ONNX graph for mobilefacenet and edgeface); without it the copy in a package or
+    a download (vgg16) is used. Raises WeightsError if there are none or they do not fit.
     """
     path = Path(path) if path else None
     if path is not None and not path.is_file():
