@@ -46,7 +46,7 @@ def augment(crops: Tensor, model: BARConfig, options: Augmentation, generator: t
     """
     images = crops.permute(0, 3, 1, 2).float() / 255  # [B, 3, S, S]
     images = move(images, model, options, generator)  # [B, 3, I, I]
-    images = change_background(images, options, generator)
+    images = change_background(images, model, options, generator)
     images = soften(images, options, generator)
     images = recolour(images, options, generator)
     images = compress(images, options, generator)
@@ -75,19 +75,21 @@ def move(images: Tensor, model: BARConfig, options: Augmentation, generator: tor
     theta[:, 0, 0], theta[:, 0, 1] = width * angle.cos(), -height * angle.sin()
     theta[:, 1, 0], theta[:, 1, 1] = width * angle.sin(), height * angle.cos()
     theta[:, :, 2] = draws[:, 2:4] * 2 * options.shift
+    theta[:, 1, 2] -= 2 * model.crop_rise
     grid = F.affine_grid(theta, [len(images), 3, model.input_size, model.input_size], align_corners=False)
     radius = grid.square().sum(3, keepdim=True) / 2  # [B, I, I, 1] 1 at the corners
     grid = grid * (1 + options.lens * draws[:, 6].view(-1, 1, 1, 1) * (radius - 0.5))
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def change_background(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+def change_background(images: Tensor, model: BARConfig, options: Augmentation, generator: torch.Generator) -> Tensor:
     """Put a shade, blocks of colour, or what surrounds another face, around the ellipse of some faces [B, 3, I, I]."""
     draws = torch.rand(len(images), 8, generator=generator, device=images.device)  # [B, 8]
     place = torch.linspace(-1, 1, images.shape[-1], device=images.device)  # [I]
-    half_width, half_height = 0.65 + 0.4 * draws[:, 0], 0.82 + 0.43 * draws[:, 1]  # [B] of half the image's side
-    distance = (place[None, None, :] / half_width[:, None, None]) ** 2 + (
-        place[None, :, None] / half_height[:, None, None]
+    half_width, half_height = 0.61 + 0.38 * draws[:, 0], 0.77 + 0.40 * draws[:, 1]  # [B] of half the crop's side
+    across, down = model.crop_fraction * place, model.crop_fraction * place - 2 * model.crop_rise  # [I] from its centre
+    distance = (across[None, None, :] / half_width[:, None, None]) ** 2 + (
+        down[None, :, None] / half_height[:, None, None]
     ) ** 2  # [B, I, I]
     outside = torch.sigmoid(12 * (distance - 1))[:, None]  # [B, 1, I, I]
     shade = draws[:, 2, None].lerp(draws[:, 3:6], 0.3)[:, :, None, None]  # [B, 3, 1, 1] mostly grey

@@ -33,7 +33,8 @@ class BARConfig:
         backbone: Network under the embedding: efficientnet_lite0, efficientnet_lite2, mobilefacenet, edgeface or vgg16.
         head: distribution (KL), mean_variance, or regression.
         crop_size: Side in pixels of the packed crops the model is given.
-        crop_fraction: Part of the crop's side that the model looks at, from the centre.
+        crop_fraction: Side of the square that the model looks at, as a part of the crop's (above 1: edges repeated).
+        crop_rise: How far above the crop's centre that of the square is, as a part of the crop's side.
         input_size: Side in pixels of the network's input.
         min_age: Youngest age of the distribution, in years.
         max_age: Oldest age of the distribution, in years (included).
@@ -48,6 +49,7 @@ class BARConfig:
     head: str = "distribution"
     crop_size: int = 128
     crop_fraction: float = 0.94
+    crop_rise: float = 0.0
     input_size: int = 112
     min_age: int = 0
     max_age: int = 100
@@ -71,8 +73,10 @@ class BARConfig:
                 raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
         if self.min_age >= self.max_age:
             raise ValueError(f"min_age {self.min_age} must be below max_age {self.max_age}.")
-        if not (0 < self.crop_size <= LARGEST and 0 < self.input_size <= LARGEST and 0 < self.crop_fraction <= 1):
-            raise ValueError(f"crop_size and input_size must be 1 to {LARGEST} px, crop_fraction above 0 and up to 1.")
+        if not (0 < self.crop_size <= LARGEST and 0 < self.input_size <= LARGEST):
+            raise ValueError(f"crop_size and input_size must be 1 to {LARGEST} px.")
+        if not (0 < self.crop_fraction <= 2 and abs(self.crop_rise) <= 0.5):
+            raise ValueError("crop_fraction must be above 0 and up to 2, crop_rise from -0.5 to 0.5.")
 
 
 class BAROutput(NamedTuple):
@@ -149,9 +153,10 @@ def estimate_views(model: Callable[[Tensor], BAROutput], crops: Tensor) -> BAROu
 
     The six views are averaged: ages, probabilities and embeddings.
     """
-    outputs = []
+    outputs, fraction = [], model.config.crop_fraction
+    largest = 1.0 if fraction <= 1 else 2.0  # a view that stays inside the crop goes on doing so
     for scale in VIEW_SCALES:
-        images = central_view(crops, replace(model.config, crop_fraction=min(1.0, scale * model.config.crop_fraction)))
+        images = central_view(crops, replace(model.config, crop_fraction=min(largest, scale * fraction)))
         outputs += [model(images), model(images.flip(3))]
     ages, log_probs, embeddings = (torch.stack(tensors) for tensors in zip(*outputs, strict=True))  # [6, B, …]
     return BAROutput(ages.mean(0), log_probs.logsumexp(0) - math.log(len(outputs)), embeddings.mean(0))
@@ -170,9 +175,13 @@ def central_view(crops: Tensor, config: BARConfig) -> Tensor:
     """
     if crops.ndim != 4 or crops.shape[1:] != (config.crop_size, config.crop_size, 3):
         raise ValueError(f"crops must be [B, {config.crop_size}, {config.crop_size}, 3], not {tuple(crops.shape)}.")
-    margin = round(config.crop_size * (1 - config.crop_fraction) / 2)
-    inner = crops[:, margin : crops.shape[1] - margin, margin : crops.shape[2] - margin]  # [B, s, s, 3]
-    images = inner.permute(0, 3, 1, 2).float() / 255  # [B, 3, s, s]
+    size, margin = config.crop_size, round(config.crop_size * (1 - config.crop_fraction) / 2)
+    rise = round(config.crop_size * config.crop_rise)
+    top, bottom = margin - rise, size - margin - rise
+    inner = crops[:, max(0, top) : bottom, max(0, margin) : size - margin]  # [B, h, w, 3] what there is of [B, s, s, 3]
+    images = inner.permute(0, 3, 1, 2).float() / 255
+    beyond = [max(0, pixels) for pixels in (-margin, -margin, -top, bottom - size)]  # left, right, top, bottom
+    images = F.pad(images, beyond, mode="replicate") if any(beyond) else images  # [B, 3, s, s]
     size = (config.input_size, config.input_size)
     images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
     return images.contiguous(memory_format=torch.channels_last)

@@ -7,6 +7,7 @@ from common.augment import Augmentation, augment, change_background, compress, e
 from common.bar import BARConfig, central_view
 
 MODEL = BARConfig(crop_size=64, input_size=48)
+HIGHER = BARConfig(crop_size=64, input_size=80, crop_fraction=1.25, crop_rise=0.171875)  # 80 px, 11 px up
 OFF = Augmentation(**dict.fromkeys(asdict(Augmentation()), 0.0))
 
 
@@ -20,8 +21,9 @@ def drawn(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_without_strength_each_image_is_the_evaluation_view_or_its_mirror():
-    views, expected = augment(crops(), MODEL, OFF, drawn(1)), central_view(crops(), MODEL)
+@pytest.mark.parametrize("model", [MODEL, HIGHER])
+def test_without_strength_each_image_is_the_evaluation_view_or_its_mirror(model):
+    views, expected = augment(crops(), model, OFF, drawn(1)), central_view(crops(), model)
     straight = (views - expected).abs().amax(dim=(1, 2, 3))
     mirrored = (views - expected.flip(3)).abs().amax(dim=(1, 2, 3))
     assert torch.minimum(straight, mirrored).max() < 0.05
@@ -92,10 +94,21 @@ def test_a_changed_background_leaves_the_face_and_replaces_the_corners():
     options = Augmentation(**{**asdict(OFF), "background_probability": 1.0})
     images = torch.full((16, 3, 48, 48), 0.37)
     images[1::2] = 0.9
-    changed = change_background(images, options, drawn(0))
+    changed = change_background(images, MODEL, options, drawn(0))
     assert (changed - images)[:, :, 20:28, 20:28].abs().max() < 0.01
     assert ((changed - images)[:, :, 0, 0].abs().amax(dim=1) > 0.02).float().mean() > 0.8
-    assert torch.equal(change_background(images, OFF, drawn(0)), images)
+    assert torch.equal(change_background(images, MODEL, OFF, drawn(0)), images)
+
+
+def test_the_background_begins_around_the_face_wherever_it_is():
+    options = Augmentation(**{**asdict(OFF), "background_probability": 1.0})
+    images = torch.full((64, 3, 80, 80), 0.37)
+    changed = (change_background(images, HIGHER, options, drawn(0)) - images).abs().amax(dim=1) > 0.02  # [64, 80, 80]
+    part = changed.float().mean(dim=0)  # [80, 80]
+    centre = 51  # row of the crop's centre: 11 px below the view's, which is as much higher
+    assert part[centre - 15 : centre + 15, 30:50].max() == 0
+    assert 0.1 < part[centre + 27, 40] < 0.5 and abs(part[centre - 28, 40] - part[centre + 27, 40]) < 0.1
+    assert part[:10].min() > 0.5
 
 
 def test_compression_keeps_flat_blocks_loses_fine_detail_and_rounds_to_the_stated_step():

@@ -76,6 +76,22 @@ def test_central_view_keeps_the_centre_and_drops_the_margin():
     assert torch.equal(whole[0].permute(1, 2, 0) * 255, crops[0].float())
 
 
+def test_a_view_beyond_the_crop_repeats_its_edges():
+    crops = torch.arange(64, dtype=torch.uint8).view(1, 8, 8, 1).expand(1, 8, 8, 3).contiguous()
+    view = central_view(crops, BARConfig(crop_size=8, crop_fraction=1.5, crop_rise=0.25, input_size=12))
+    rows = [0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7]  # 2 px more on each side, all 2 px higher
+    columns = [0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 7, 7]
+    assert torch.equal(view[0, 0] * 255, crops[0, :, :, 0].float()[rows][:, columns])
+    lower = central_view(crops, BARConfig(crop_size=8, crop_fraction=1.0, crop_rise=-0.25, input_size=8))
+    assert torch.equal(lower[0, 0] * 255, crops[0, :, :, 0].float()[[2, 3, 4, 5, 6, 7, 7, 7]])
+
+
+@pytest.mark.parametrize(("key", "value"), [("crop_fraction", 0.0), ("crop_fraction", 2.5), ("crop_rise", 0.6)])
+def test_config_refuses_views_that_hold_no_face(key, value):
+    with pytest.raises(ValueError, match="crop_fraction must be above 0 and up to 2, crop_rise from -0.5 to 0.5"):
+        BARConfig(**{key: value})
+
+
 def test_central_view_refuses_other_sizes():
     with pytest.raises(ValueError, match=r"\[B, 48, 48, 3\], not \(1, 64, 64, 3\)"):
         central_view(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), BARConfig(**SMALL))
