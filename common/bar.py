@@ -17,6 +17,7 @@ from common.edgeface import build_edgeface, load_edgeface
 from common.errors import WeightsError
 from common.mobilefacenet import build_mobilefacenet, load_mobilefacenet
 from common.torchvision_cpu import allow_torchvision_import
+from common.two_networks import build_two_networks
 
 HEADS = ("distribution", "mean_variance", "regression")
 DECODES = ("mean", "median")
@@ -30,7 +31,8 @@ class BARConfig:
     """Everything that decides the shape and the reading of a BAR.
 
     Attributes:
-        backbone: Network under the embedding: efficientnet_lite0, efficientnet_lite2, mobilefacenet, edgeface or vgg16.
+        backbone: Network under the embedding: efficientnet_lite0, efficientnet_lite2, mobilefacenet, edgeface, vgg16 or
+            two_networks (mobilefacenet and edgeface side by side).
         head: distribution (KL), mean_variance, or regression.
         crop_size: Side in pixels of the packed crops the model is given.
         crop_fraction: Side of the square that the model looks at, as a part of the crop's (above 1: edges repeated).
@@ -259,6 +261,13 @@ def _load_vgg16(network: nn.Module, path: Path | None) -> None:
     network.load_state_dict({key: tensors[key] for key in wanted})
 
 
+def _load_two_networks(network: nn.Module, path: Path | None) -> None:
+    if path is not None:
+        raise WeightsError("Two networks are loaded from their packages; leave --backbone-weights out.")
+    load_mobilefacenet(network.mobilefacenet)
+    load_edgeface(network.edgeface)
+
+
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -271,5 +280,6 @@ BACKBONES = {
     "efficientnet_lite2": _lite(2),
     "mobilefacenet": Backbone(build_mobilefacenet, (0.5,) * 3, (0.5,) * 3, load_mobilefacenet),
     "edgeface": Backbone(build_edgeface, (0.5,) * 3, (0.5,) * 3, load_edgeface),
+    "two_networks": Backbone(build_two_networks, (0.5,) * 3, (0.5,) * 3, _load_two_networks),
     "vgg16": Backbone(_build_vgg16, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _load_vgg16),
 }

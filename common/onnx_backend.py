@@ -84,8 +84,8 @@ def export_onnx(model: BAR, folder: str | Path) -> Path:
     size = model.config.input_size
     names = ["images", "age", "log_probs", "embedding"]
     model = copy.deepcopy(model).cpu().eval()
-    if isinstance(model.backbone, MobileFaceNet):
-        made_for_onnx(model.backbone)
+    for network in [module for module in model.modules() if isinstance(module, MobileFaceNet)]:
+        made_for_onnx(network)
     model = _half_stored(_with_fixed_padding(model))
     with warnings.catch_warnings(), replacing(folder / ONNX_FILE) as whole:
         warnings.simplefilter("ignore")  # the exporter warns of its own successor

@@ -1,0 +1,82 @@
+"""One base of two: its scores are the mean of theirs, and everything around a base works with it."""
+
+import json
+
+import pytest
+import torch
+
+from common.bar import BAR, BARConfig, load_backbone_weights
+from common.checkpoints import load_bar, save_bar
+from common.errors import WeightsError
+from common.onnx_backend import export_onnx, load_onnx
+from common.two_networks import EDGEFACE_WINDOW, MOBILEFACENET_WINDOW
+from scripts.join_bases import join, main
+
+SIZES = {"mobilefacenet": 88, "edgeface": 112}
+
+
+def base(backbone: str, **settings) -> BAR:
+    """A BAR with random weights and an embedding that is standardised somehow."""
+    torch.manual_seed(len(backbone))
+    model = BAR(BARConfig(backbone=backbone, input_size=SIZES[backbone], embedding_size=24, **settings)).eval()
+    model.centre.normal_()
+    model.spread.uniform_(0.5, 2.0)
+    with torch.no_grad():
+        model.head.weight.mul_(20)
+    return model
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[BAR, BAR]:
+    return base("mobilefacenet"), base("edgeface")
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.rand(3, 3, 120, 120, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("part", [0.5, 0.25])
+def test_scores_are_the_weighted_mean_and_embeddings_side_by_side(pair, images, part):
+    with torch.inference_mode():
+        first = pair[0](images[:, :, *MOBILEFACENET_WINDOW])
+        second = pair[1](images[:, :, *EDGEFACE_WINDOW])
+        output = join(*pair, part)(images)
+    expected = (part * first.log_probs + (1 - part) * second.log_probs).log_softmax(1)
+    assert (first.log_probs - second.log_probs).abs().max() > 0.1
+    assert torch.allclose(output.log_probs, expected, atol=1e-4)
+    assert torch.allclose(output.embedding, torch.cat([first.embedding, second.embedding], dim=1), atol=1e-4)
+
+
+def test_the_command_writes_weights_that_load_and_make_a_graph(pair, images, tmp_path, capsys):
+    names = ("first", "second")
+    for name, model, data in zip(names, pair, (["a", "b"], ["b", "c"]), strict=True):
+        save_bar(model, tmp_path / name, {"data": data})
+    words = [str(tmp_path / name) for name in names]
+    assert main([*words, "--out", str(tmp_path / "joined")]) == 0
+    assert "weights:" in capsys.readouterr().out
+    assert json.loads((tmp_path / "joined" / "config.json").read_text())["data"] == ["a", "b", "c"]
+    model = load_bar(tmp_path / "joined")
+    export_onnx(model, tmp_path / "joined")
+    with torch.inference_mode():
+        expected, graph = model(images), load_onnx(tmp_path / "joined", model)(images)
+    assert torch.allclose(graph.age, expected.age, atol=0.01) and expected.embedding.shape == (3, 48)
+    assert main([*reversed(words), "--out", str(tmp_path / "no")]) == 2
+    assert "first base must be of mobilefacenet" in capsys.readouterr().err
+    assert main([*words, "--part", "1.5", "--out", str(tmp_path / "no")]) == 2
+    assert "--part must be between 0 and 1" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_bases_that_speak_of_other_ages_are_not_joined(pair):
+    with pytest.raises(WeightsError, match="over the same ages"):
+        join(pair[0], base("edgeface", max_age=90))
+
+
+def test_images_of_another_size_and_a_file_of_weights_are_refused(pair, tmp_path):
+    joined = join(*pair)
+    with pytest.raises(ValueError, match=r"\[B, 3, 120, 120\]"):
+        joined(torch.rand(1, 3, 112, 112))
+    (tmp_path / "any.onnx").touch()
+    with pytest.raises(WeightsError, match="leave --backbone-weights out"):
+        load_backbone_weights(joined, tmp_path / "any.onnx")
