@@ -14,6 +14,7 @@ from torch import nn
 from common.checkpoints import CONFIG_FILE, MODEL_FILE, write_tensors
 from common.errors import WeightsError
 from common.files import write_whole
+from common.paths import WEIGHTS
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import ReferenceBank, load_bank
@@ -31,7 +32,7 @@ class DifferenceWeights(NamedTuple):
 
 
 def save_difference(folder: Path, head: nn.Module, bank: ReferenceBank, base: Path, notes: dict[str, Any]) -> Path:
-    """Write head (float16), bank and config.json; a base that is not the released one is copied into <folder>/base.
+    """Write head (float16), bank and config.json; a base that is not one of weights/ is copied into <folder>/base.
 
     `head.config` is the dataclass the head was made from; `notes["training"]` are the settings of the training.
     """
@@ -40,11 +41,27 @@ def save_difference(folder: Path, head: nn.Module, bank: ReferenceBank, base: Pa
     write_tensors(tensors, folder / MODEL_FILE)
     bank.save(folder / BANK_FILE)
     own = {field.name: getattr(head.config, field.name) for field in fields(head.config)}
-    document = {"head": own, "base_fingerprint": bank.fingerprint, **notes}
+    released = base.resolve().parent == WEIGHTS.resolve()
+    name = {"base": base.resolve().name} if released else {}
+    document = {"head": own, **name, "base_fingerprint": bank.fingerprint, **notes}
     write_whole(folder / CONFIG_FILE, json.dumps(document, indent=1) + "\n")
-    if base.resolve() not in (BASE_RELEASED.resolve(), (folder / OWN_BASE).resolve()):
+    if not released and base.resolve() != (folder / OWN_BASE).resolve():
         shutil.copytree(base, folder / OWN_BASE, dirs_exist_ok=True)
     return folder
+
+
+def base_of(folder: Path) -> Path:
+    """Where the base of a difference regressor is: in its folder, or the one of weights/ that its config.json names.
+
+    Older files name none: theirs is AgeRegBaseline. Raises WeightsError for a file that is none.
+    """
+    if (folder / OWN_BASE).is_dir():
+        return folder / OWN_BASE
+    try:
+        name = json.loads((folder / CONFIG_FILE).read_text()).get("base", BASE_RELEASED.name)
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise WeightsError(f"{folder / CONFIG_FILE} describes no difference regressor ({error}).") from None
+    return WEIGHTS / Path(str(name)).name
 
 
 def load_difference(
@@ -52,15 +69,13 @@ def load_difference(
 ) -> DifferenceWeights:
     """Load what `save_difference` wrote; `make_head` makes a head from the stored settings; raises WeightsError.
 
-    The base is <folder>/base if there is one, else the released AgeRegBaseline; it must be the one the bank was made
-    with.
+    The base (see `base_of`) must be the one the bank was made with.
     """
     folder = Path(folder)
     for name in (MODEL_FILE, CONFIG_FILE, BANK_FILE):
         if not (folder / name).is_file():
             raise WeightsError(f"{folder} holds no {pipeline_name} weights (no {name}); check --weights.")
-    base = folder / OWN_BASE if (folder / OWN_BASE).is_dir() else BASE_RELEASED
-    pipeline = AgePredictBasicPipeline.from_weights(base, device)
+    pipeline = AgePredictBasicPipeline.from_weights(base_of(folder), device)
     bank = load_bank(folder / BANK_FILE, pipeline.fingerprint)
     try:
         settings = json.loads((folder / CONFIG_FILE).read_text())
