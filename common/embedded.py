@@ -159,8 +159,15 @@ def embed_data(
 ) -> EmbeddedFaces:
     """All labelled faces of a split in 1 + `views` views, computed once and kept in <runs>/embeddings.
 
-    Of the training config `runs`, `view_strength` and `limit` are read.
+    Of the training config `runs`, `view_strength`, `limit` and `embedding_size` are read. Raises DataError if the base
+    has embeddings of another size.
     """
+    width = pipeline.model.config.embedding_size
+    if config.embedding_size != width:
+        raise DataError(
+            f"The embeddings of this base have {width} numbers, the head would take {config.embedding_size}; add "
+            f"--embedding-size {width}."
+        )
     how = Views(str(embedding_cache(config.runs)), views, config.view_strength)
     return join([embed_split(pipeline, folder, split, how, config.limit) for folder in folders])
 

@@ -7,7 +7,7 @@
 
 Runs stage by stage and notes each finished one in runs/release/done.json; the same command goes on after an
 interruption (a training in the middle goes on with its own --resume); --from removes the runs of that stage and all
-later ones first. --budget cpu (the default, and what the released weights were made with) takes 4 hours on 2 CPU cores.
+later ones first. --budget cpu (the default, and what the released weights were made with) takes 6 hours on 2 CPU cores.
 """
 
 import argparse
@@ -113,7 +113,8 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
         Stage("difference", [training("difference", diff, compared)], ("difference", diff)),
         Stage("ep3", [training("difference", ep3, compared)], ("difference", ep3)),
         Stage("ranges", [training("difference", ranges, BASE_DATA[:2])], ("difference", ranges)),
-        Stage("difference_large", [training("difference_large", diff, [*BASE_DATA, "--base-weights", joined])],
+        Stage("difference_large", [training("difference_large", diff, [*BASE_DATA, "--base-weights", joined,
+                                                                       "--embedding-size", "512"])],
               ("difference_large", f"{diff}{LARGE}")),
         Stage("intervals", [["scripts/calibrate_intervals.py", "--data", f"{PREPARED}/utkface",
                              "--ep3", f"weights/{ep3}", "--ranges", f"weights/{ranges}"],

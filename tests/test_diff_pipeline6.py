@@ -212,6 +212,11 @@ def test_weights_of_another_base_are_refused(weights, tmp_path, capsys):
     assert "other base weights" in capsys.readouterr().err
 
 
+def test_a_head_for_embeddings_of_another_size_is_refused(words, tmp_path, capsys):
+    assert train([*words, "--embedding-size", "64", "--runs", str(tmp_path)]) == 2
+    assert "have 256 numbers, the head would take 64; add --embedding-size 256" in capsys.readouterr().err
+
+
 def test_the_difference_alone(weights, synthetic_set, tmp_path, capsys):
     check_pairs(infer, weights, synthetic_set, tmp_path, capsys)
 
