@@ -166,6 +166,27 @@ def predictions(sources: Path) -> list[list[str]]:
     return commands
 
 
+def only_the_picture_changes(sources: Path) -> list[list[str]]:
+    """Commands that measure how far the bases go by what is no sign of age, and where the released one looks."""
+    changed = {
+        "val": [f"{PREPARED}/utkface", "--split", "val", "--limit", "500"],
+        "fgnet_dev": [f"{PREPARED}/fgnet_dev"],
+        "photos": ["--manifest", str(sources / "photos" / "photos.csv")],
+    }
+    base, large = "weights/AgeRegBaseline", f"weights/AgeRegBaseline{LARGE}"
+    robust = [
+        ["scripts/evaluate_robustness.py", *changed[name], "--weights", weights,
+         "--out", f"{weights}/robustness_{name}.csv"]
+        for weights, name in (*((base, name) for name in changed), (large, "val"), (large, "photos"))
+    ]  # fmt: skip
+    looked_at = [
+        ["scripts/explain_estimates.py", *words[:3], *(["--limit", "250"] if name == "val" else []),
+         "--out", f"{base}/saliency_{name}.csv"]
+        for name, words in changed.items()
+    ]  # fmt: skip
+    return [*robust, *looked_at]
+
+
 def controls(sources: Path) -> list[list[str]]:
     """Commands of the tables in the READMEs of the pipelines."""
     folder, ep3 = "weights/DiffPipeline6", "weights/Ep3Pipeline"
@@ -175,24 +196,11 @@ def controls(sources: Path) -> list[list[str]]:
          "--simulate", kind, "--out", f"{folder}/references_{kind}"]
         for kind in ("grey", "blur", "cast", "dark")
     ]  # fmt: skip
-    changed = {
-        "val": [f"{PREPARED}/utkface", "--split", "val", "--limit", "500"],
-        "fgnet_dev": [f"{PREPARED}/fgnet_dev"],
-        "photos": ["--manifest", str(sources / "photos" / "photos.csv")],
-    }
-    robust = [
-        ["scripts/evaluate_robustness.py", *words, "--out", f"weights/AgeRegBaseline/robustness_{name}.csv"]
-        for name, words in changed.items()
-    ]
-    looked_at = [
-        ["scripts/explain_estimates.py", *words[:3], *(["--limit", "250"] if name == "val" else []),
-         "--out", f"weights/AgeRegBaseline/saliency_{name}.csv"]
-        for name, words in changed.items()
-    ]  # fmt: skip
     classes = "RangeClassOrdinalPipeline"
+    of_large = Path(trained("difference_large", "DiffPipeline6")).parent
+    on_large = [*BASE_DATA, "--runs", str((WORK / "difference_large").relative_to(REPOSITORY))]
     return [
-        *robust,
-        *looked_at,
+        *only_the_picture_changes(sources),
         ["scripts/evaluate_references.py", f"{PREPARED}/fgnet_dev", "--auto", "0.01",
          "--out", f"{folder}/references_fgnet_dev"],
         *simulated,
@@ -200,6 +208,8 @@ def controls(sources: Path) -> list[list[str]]:
         [f"{classes}/{classes}__infer.py", "--data", f"{PREPARED}/utkface", "--out", f"weights/{classes}/classes"],
         ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--split", "test", "--out", f"{ep3}/controls.csv"],
         ["DiffPipeline6/DiffPipeline6__controls.py", *data, "--split", "test", "--out", f"{folder}/controls.csv"],
+        ["DiffPipeline6/DiffPipeline6__controls.py", *on_large, "--config", str(of_large / "config.json"),
+         "--split", "test", "--out", f"{folder}{LARGE}/controls.csv"],
         ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--ablations", "--split", "test",
          "--out", f"{ep3}/ablations.csv"],
         ["DiffPipeline6/DiffPipeline6__sweep.py", *data, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
