@@ -10,7 +10,7 @@ from common.mobilefacenet import MobileFaceNet
 
 VIEW = {"input_size": 120, "crop_fraction": 1.28125, "crop_rise": 0.140625}  # of a crop; the windows are cut from it
 MOBILEFACENET_WINDOW = (slice(29, 117), slice(16, 104))  # rows, columns: what the preset `released` looks at
-EDGEFACE_WINDOW = (slice(2, 114), slice(4, 116))  # what the preset `large` looks at
+EDGEFACE_WINDOW = (slice(1, 113), slice(4, 116))  # what the preset `large` looks at
 
 
 class TwoNetworks(nn.Module):

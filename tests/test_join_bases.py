@@ -3,13 +3,17 @@
 import json
 
 import pytest
+import skimage.data
 import torch
 
-from common.bar import BAR, BARConfig, load_backbone_weights
-from common.checkpoints import load_bar, save_bar
+from AgeRegBaseline.AgeRegBaseline__config import PRESETS, AgeRegBaselineConfig
+from common.bar import BAR, BARConfig, central_view, load_backbone_weights
+from common.checkpoints import WEIGHTS, load_bar, save_bar
 from common.errors import WeightsError
 from common.onnx_backend import export_onnx, load_onnx
-from common.two_networks import EDGEFACE_WINDOW, MOBILEFACENET_WINDOW
+from common.pipeline import AgePredictBasicPipeline
+from common.two_networks import EDGEFACE_WINDOW, MOBILEFACENET_WINDOW, VIEW
+from DiffPipeline6.DiffPipeline6__model import load_model
 from scripts.join_bases import join, main
 
 SIZES = {"mobilefacenet": 88, "edgeface": 112}
@@ -80,3 +84,31 @@ def test_images_of_another_size_and_a_file_of_weights_are_refused(pair, tmp_path
     (tmp_path / "any.onnx").touch()
     with pytest.raises(WeightsError, match="leave --backbone-weights out"):
         load_backbone_weights(joined, tmp_path / "any.onnx")
+
+
+@pytest.fixture(scope="module")
+def portrait() -> torch.Tensor:
+    """The aligned crop [1, 128, 128, 3] uint8 of a face."""
+    (face,) = AgePredictBasicPipeline.from_weights(device="cpu").faces(skimage.data.astronaut())
+    return torch.from_numpy(face.crop)[None]
+
+
+@pytest.mark.parametrize(("preset", "window"), [("released", MOBILEFACENET_WINDOW), ("large", EDGEFACE_WINDOW)])
+def test_each_network_sees_what_it_was_trained_on(portrait, preset, window):
+    alone = central_view(portrait, AgeRegBaselineConfig(**PRESETS[preset]))
+    beside = central_view(portrait, BARConfig(backbone="two_networks", **VIEW))[:, :, *window]
+    shifted = beside.roll(1, dims=3)
+    assert alone.shape == beside.shape
+    assert (alone - beside).abs().mean() < 0.01 < (alone - shifted).abs().mean()
+
+
+def test_the_released_larger_weights_estimate_and_correct(portrait):
+    corrector = load_model(WEIGHTS / "DiffPipeline6-large", "cpu")
+    pipeline = corrector.pipeline
+    assert pipeline.graph is not None and pipeline.model.config.backbone == "two_networks"
+    base = pipeline.predict(portrait.numpy())
+    with torch.inference_mode():
+        expected = pipeline.model(central_view(portrait, pipeline.model.config))
+    assert base.ages[0] == pytest.approx(expected.age.item(), abs=0.01)
+    released = AgePredictBasicPipeline.from_weights(device="cpu").predict(portrait.numpy())
+    assert 0 < abs(base.ages[0] - released.ages[0]) < 8
