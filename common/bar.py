@@ -177,12 +177,12 @@ def central_view(crops: Tensor, config: BARConfig) -> Tensor:
     """
     if crops.ndim != 4 or crops.shape[1:] != (config.crop_size, config.crop_size, 3):
         raise ValueError(f"crops must be [B, {config.crop_size}, {config.crop_size}, 3], not {tuple(crops.shape)}.")
-    size, margin = config.crop_size, round(config.crop_size * (1 - config.crop_fraction) / 2)
-    rise = round(config.crop_size * config.crop_rise)
-    top, bottom = margin - rise, size - margin - rise
-    inner = crops[:, max(0, top) : bottom, max(0, margin) : size - margin]  # [B, h, w, 3] what there is of [B, s, s, 3]
+    side, margin = config.crop_size, round(config.crop_size * (1 - config.crop_fraction) / 2)
+    rise = round(side * config.crop_rise)
+    top, bottom = margin - rise, side - margin - rise
+    inner = crops[:, max(0, top) : bottom, max(0, margin) : side - margin]  # [B, h, w, 3] what there is of [B, s, s, 3]
     images = inner.permute(0, 3, 1, 2).float() / 255
-    beyond = [max(0, pixels) for pixels in (-margin, -margin, -top, bottom - size)]  # left, right, top, bottom
+    beyond = [max(0, pixels) for pixels in (-margin, -margin, -top, bottom - side)]  # left, right, top, bottom
     images = F.pad(images, beyond, mode="replicate") if any(beyond) else images  # [B, 3, s, s]
     size = (config.input_size, config.input_size)
     images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)

@@ -141,7 +141,7 @@ def larger_base(epochs: list[list[str]], target: str) -> list[Stage]:
     again = [*words, "--init-weights", trained("large", base), *AGAIN, "0.3", "--seed", "4", *epochs[1]]
     return [
         Stage("large", [training("large", base, [*words, "--patience", "10", "--seed", "3", *epochs[0]])]),
-        Stage("large_again", [training("large_again", base, again)]),
+        Stage("large_again", [training("large_again", base, again)], ("large_again", f"{base}{LARGE}")),
         Stage("joined", [
             ["scripts/join_bases.py", f"weights/{base}", trained("large_again", base), "--out", target],
             ["scripts/export_onnx.py", "--weights", target],
