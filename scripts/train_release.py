@@ -196,7 +196,7 @@ def controls(sources: Path) -> list[list[str]]:
          "--simulate", kind, "--out", f"{folder}/references_{kind}"]
         for kind in ("grey", "blur", "cast", "dark")
     ]  # fmt: skip
-    classes = "RangeClassOrdinalPipeline"
+    classes, large = "RangeClassOrdinalPipeline", Path(trained("difference_large", "DiffPipeline6")).parent
     return [
         *only_the_picture_changes(sources),
         ["scripts/evaluate_references.py", f"{PREPARED}/fgnet_dev", "--auto", "0.01",
@@ -206,6 +206,8 @@ def controls(sources: Path) -> list[list[str]]:
         [f"{classes}/{classes}__infer.py", "--data", f"{PREPARED}/utkface", "--out", f"weights/{classes}/classes"],
         ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--split", "test", "--out", f"{ep3}/controls.csv"],
         ["DiffPipeline6/DiffPipeline6__controls.py", *data, "--split", "test", "--out", f"{folder}/controls.csv"],
+        ["DiffPipeline6/DiffPipeline6__controls.py", *BASE_DATA, "--runs", str(large.parents[1]),
+         "--config", str(large / "config.json"), "--split", "test", "--out", f"{folder}{LARGE}/controls.csv"],
         ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--ablations", "--split", "test",
          "--out", f"{ep3}/ablations.csv"],
         ["DiffPipeline6/DiffPipeline6__sweep.py", *data, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
