@@ -213,7 +213,7 @@ def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = 40) 
     `corrected` shows the base's estimate beside the age.
     """
     good, failed = table[table["status"] == OK], table[table["status"] != OK]
-    if len(good) <= limit:
+    if 0 < len(good) <= limit:
         labelled = good["true_age_min"].notna().any()
         base = f" {'base':>6s}" if corrected else ""
         span = "    interval" if good["interval_low"].notna().any() else ""
@@ -223,7 +223,7 @@ def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = 40) 
             base = f" {row.base_age:6.1f}" if corrected else ""
             span = "" if np.isnan(row.interval_low) else f"  {row.interval_low:3.0f} to {row.interval_high:3.0f}"
             print(f"{_shortened(row.path, 44):44s} {row.face:4d}{base} {row.age:6.1f}{span}{truth}")
-    else:
+    elif len(good):
         print(f"{len(good)} faces estimated.")
     labelled = good[good["true_age_min"].notna()]
     if len(labelled):

@@ -254,7 +254,8 @@ def build(arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline) -> l
     if arguments.append and arguments.out.is_file():
         old = load_bank(arguments.out, pipeline.fingerprint)
         new = ~np.isin(bank.id, old.id)
-        problems += [f"{count} picture(s) are in {arguments.out} already" for count in [int((~new).sum())] if count]
+        if not new.all():
+            print(f"in the bank already: {int((~new).sum())} of {len(new)} pictures")
         bank = concatenate([old, bank.rows(new)]) if new.any() else old
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     bank.save(arguments.out)

@@ -78,8 +78,9 @@ def test_names_and_tables_and_appending(diff_weights, fingerprint, tmp_path, cap
     assert sorted(load_bank(out, fingerprint).ages) == [17, 42]
     table = tmp_path / "people.csv"
     table.write_text("path,alter,person\npictures/x_42y.jpg,42,eve\npictures/nothing.jpg,30,eve\n")
-    assert build(["--source", str(table), "--column", "age=alter", "--append", *words]) == 1
-    assert "1 picture(s) are in" in capsys.readouterr().err
+    assert build(["--source", str(table), "--column", "age=alter", "--append", *words]) == 0
+    printed = capsys.readouterr()
+    assert "in the bank already: 1 of 2 pictures" in printed.out and not printed.err
     assert sorted(load_bank(out, fingerprint).ages) == [17, 30, 42]
 
 

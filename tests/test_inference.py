@@ -87,6 +87,13 @@ def test_one_bad_file_never_loses_the_rest(album, weights, tmp_path, capsys):
     assert capsys.readouterr().err.count("not estimated:") == 3
 
 
+def test_no_empty_table_where_no_face_is_found(tmp_path, weights, capsys):
+    Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+    assert infer2([str(tmp_path / "black.png"), "--weights", weights]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and "black.png: no face found" in printed.err
+
+
 def test_a_folder_of_ready_crops(synthetic_set, weights, tmp_path):
     crops = load_prepared(synthetic_set).crops[:3]
     for number, crop in enumerate(crops):
