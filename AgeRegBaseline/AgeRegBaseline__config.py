@@ -73,6 +73,7 @@ class AgeRegBaselineConfig(BARConfig):
         interval_weight: Weight of an interval label's likelihood in the loss.
         teacher: Folder of soft labels by scripts/make_teacher.py, learned beside the labels (empty: none).
         teacher_weight: Part of the loss that the soft labels have.
+        background_weight: Weight of the difference (years) that another background makes; shows every face twice.
         train_size: Side in pixels of the images trained on (0: input_size, which is what estimates are made at).
         augmentation: Factor on every augmentation strength; 0 turns it off.
         patience: Epochs without a better validation error before stopping early.
@@ -102,6 +103,7 @@ class AgeRegBaselineConfig(BARConfig):
     interval_weight: float = 0.5
     teacher: str = ""
     teacher_weight: float = 0.5
+    background_weight: float = 0.0
     train_size: int = 0
     augmentation: float = 1.0
     patience: int = 5
@@ -137,6 +139,11 @@ class AgeRegBaselineConfig(BARConfig):
                 "input_size and train_size must be multiples of 8, not {} and {}.".format(*sizes),
             ),
             (self.train_size < 0, f"train_size must be a side in pixels, or 0 for input_size; not {self.train_size}."),
+            (
+                self.background_weight and (self.head == "regression" or not self.augmentation),
+                "background_weight needs a head with a distribution, and an augmentation above 0.",
+            ),
+            (self.background_weight < 0, f"background_weight must not be negative, as {self.background_weight} is."),
             (not 0 <= self.balance <= 1, f"balance must be in [0, 1], not {self.balance}."),
             (self.epochs < 1 or self.batch_size < 2, "epochs must be at least 1 and batch_size at least 2."),
         ):

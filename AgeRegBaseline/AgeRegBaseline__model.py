@@ -83,7 +83,11 @@ def compute_loss(
         soft, known = teaching_loss(output.log_probs, taught, low, high, ages)
         soft = soft * torch.where(exact, 1.0, config.interval_weight)
         each = torch.lerp(each, soft, config.teacher_weight * known.float())
-    return Loss(each.mean(), distance.detach())
+    total = each.mean()
+    if config.background_weight:
+        first, second = expectation(output.log_probs, ages).chunk(2)  # [B / 2] each, the same faces
+        total = total + config.background_weight * (first - second).abs().mean()
+    return Loss(total, distance.detach())
 
 
 def teaching_loss(log_probs: Tensor, taught: Tensor, low: Tensor, high: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import Batch, FaceSet, TrainingOrder, evaluation_batches
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
 from common import board
-from common.augment import Augmentation, augment
+from common.augment import Augmentation, augment, augment_twice
 from common.bar import BAR, DECODES, central_view, estimate
 from common.checkpoints import git_commit, load_bar, load_checkpoint, save_bar, save_checkpoint, settings_of
 from common.depthwise import Float32DepthwiseBackward
@@ -135,7 +135,8 @@ def training_images(run: Run, crops: Tensor, number: int) -> Tensor:
     if not run.config.augmentation:
         return central_view(crops, model)
     generator = torch.Generator(crops.device).manual_seed(draw_seed(run.accelerator, run.config.seed, number))
-    return augment(crops, model, run.options, generator)
+    views = augment_twice if run.config.background_weight else augment
+    return views(crops, model, run.options, generator)
 
 
 def compute_gradients(run: Run, batch: Batch, number: int) -> tuple[float, float]:
@@ -146,10 +147,12 @@ def compute_gradients(run: Run, batch: Batch, number: int) -> tuple[float, float
     torch.manual_seed(draw_seed(run.accelerator, run.config.seed, number))
     crops, low, high, taught = (None if part is None else part.to(run.accelerator.device) for part in batch)
     images = training_images(run, crops, number)
+    if run.config.background_weight:  # every face twice
+        low, high, taught = (None if part is None else torch.cat([part, part]) for part in (low, high, taught))
     with run.accelerator.autocast(), Float32DepthwiseBackward():
         output = run.model(images)
     loss = compute_loss(output, low, high, run.config, taught)
-    share = len(low) * run.accelerator.num_processes / run.order.batch
+    share = len(crops) * run.accelerator.num_processes / run.order.batch
     run.optimizer.zero_grad()
     run.accelerator.backward(loss.total * share)
     return loss.total.item() * share, loss.distance.mean().item() * share
