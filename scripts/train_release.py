@@ -8,6 +8,7 @@
 Runs stage by stage and notes each finished one in runs/release/done.json; the same command goes on after an
 interruption (a training in the middle goes on with its own --resume); --from removes the runs of that stage and all
 later ones first. --budget cpu (the default, and what the released weights were made with) takes 6 hours on 2 CPU cores.
+More epochs of the base on a GPU were not better (AgeRegBaseline/README.md).
 """
 
 import argparse
