@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from common.checkpoints import CONFIG_FILE, MODEL_FILE, WEIGHTS, fingerprint, write_tensors
+from common.checkpoints import CONFIG_FILE, MODEL_FILE, WEIGHTS, fingerprint, require, write_tensors
 from common.correction import Correction, Corrector, Faces
 from common.errors import WeightsError
 from common.files import write_whole
@@ -147,9 +147,7 @@ def load_model(
 ) -> RangeModel:
     """The released classifier (or any folder's) with its corrector; raises WeightsError if they do not fit."""
     folder = Path(folder)
-    for name in (MODEL_FILE, CONFIG_FILE):
-        if not (folder / name).is_file():
-            raise WeightsError(f"{folder} holds no RangeClassOrdinalPipeline weights (no {name}); check --weights.")
+    require(folder, (MODEL_FILE, CONFIG_FILE), "RangeClassOrdinalPipeline")
     corrector = load_corrector(corrector_folder, device)
     try:
         settings = json.loads((folder / CONFIG_FILE).read_text())

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,19 @@ def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
         raise WeightsError(f"The weights {path} cannot be written ({error}); is the disk full?") from None
 
 
+def require(folder: Path, names: Iterable[str], kind: str) -> None:
+    """Raise WeightsError if there is no such folder of `kind` weights, or if it lacks one of these files."""
+    if not folder.is_dir():
+        raise WeightsError(f"There is no folder {folder} with {kind} weights; check --weights.")
+    for name in names:
+        if not (folder / name).is_file():
+            raise WeightsError(f"{folder} holds no {kind} weights (no {name}); check --weights.")
+
+
 def load_bar(folder: str | Path, device: str | torch.device = "cpu") -> BAR:
     """Load a BAR written by `save_bar`, in evaluation mode and float32; raises WeightsError if it is unusable."""
     folder = Path(folder)
-    for name in (MODEL_FILE, CONFIG_FILE):
-        if not (folder / name).is_file():
-            raise WeightsError(f"{folder} holds no released weights (no {name}); check --weights.")
+    require(folder, (MODEL_FILE, CONFIG_FILE), "released")
     try:
         config = BARConfig(**json.loads((folder / CONFIG_FILE).read_text())["model"])
         model = BAR(config)

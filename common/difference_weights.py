@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from common.checkpoints import CONFIG_FILE, MODEL_FILE, write_tensors
+from common.checkpoints import CONFIG_FILE, MODEL_FILE, require, write_tensors
 from common.errors import WeightsError
 from common.files import write_whole
 from common.paths import WEIGHTS
@@ -72,9 +72,7 @@ def load_difference(
     The base (see `base_of`) must be the one the bank was made with.
     """
     folder = Path(folder)
-    for name in (MODEL_FILE, CONFIG_FILE, BANK_FILE):
-        if not (folder / name).is_file():
-            raise WeightsError(f"{folder} holds no {pipeline_name} weights (no {name}); check --weights.")
+    require(folder, (MODEL_FILE, CONFIG_FILE, BANK_FILE), pipeline_name)
     pipeline = AgePredictBasicPipeline.from_weights(base_of(folder), device)
     bank = load_bank(folder / BANK_FILE, pipeline.fingerprint)
     try:

@@ -65,7 +65,7 @@ class AgePredictBasicPipeline:
         if graph is None:
             raise WeightsError(
                 f"--fast needs a {FAST_FILE} beside the base weights; make it with "
-                "scripts/export_onnx.py --weights DIR --fast PREPARED_DIR."
+                "scripts/export_onnx.py --weights DIR --fast PREPARED_DIR (it is no gain for networks with EdgeFace)."
             )
         self.graph = graph
 

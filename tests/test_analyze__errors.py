@@ -79,7 +79,7 @@ def test_bad_input_is_one_sentence(words, message, files, monkeypatch, capsys):
     [
         ("", "Give --manifest with the faces to estimate."),
         ("--manifest absent.csv", "There is no manifest at absent.csv"),
-        ("--manifest good.csv --weights absent", "absent holds no released weights"),
+        ("--manifest good.csv --weights absent", "There is no folder absent with released weights"),
         ("--manifest good.csv --device abacus", "There is no device 'abacus'"),
     ],
 )

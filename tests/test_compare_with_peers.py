@@ -159,7 +159,7 @@ def test_mistakes_in_a_table_are_one_sentence(synthetic_set, tiny_run, no_peer, 
     [
         (["--external", "tool"], "'tool' must look like NAME=ages.csv"),
         (["--external", "tool=absent.csv"], "absent.csv cannot be read as a CSV table"),
-        (["--weights", "nowhere"], "nowhere holds no released weights"),
+        (["--weights", "nowhere"], "There is no folder nowhere with released weights"),
     ],
 )
 def test_other_mistakes_are_one_sentence(synthetic_set, tiny_run, no_peer, tmp_path, capsys, more, message):

@@ -143,7 +143,7 @@ def test_multi_crop_averages_other_views(synthetic_set, weights, tmp_path):
         (["--split", "test"], "--split needs --manifest"),
         (["--manifest", "absent.csv"], "no manifest at absent.csv"),
         (["x.jpg", "--manifest", "absent.csv"], "Give photos or --manifest, not both"),
-        (["--weights", "nowhere"], "nowhere holds no released weights"),
+        (["--weights", "nowhere"], "There is no folder nowhere with released weights"),
         (["--device", "tpu"], "There is no device 'tpu'"),
         (["--crops", "--explain", "drawn"], "--explain draws photos"),
     ],
