@@ -61,7 +61,8 @@ def compute_loss(
     Exact labels: KL divergence from a Gaussian label distribution + L1 of the expectation (distribution head),
     the same KL + mean and variance terms (mean_variance), or L1 (regression). Interval labels: minus the
     log-likelihood of the interval, or the distance to it (regression). Where `taught` [B, 101] has a distribution, the
-    divergence from it (see `teaching_loss`) has the part teacher_weight of the loss.
+    divergence from it (see `teaching_loss`) has the part teacher_weight of the loss. With background_weight the second
+    half of the batch shows the faces of the first before other backgrounds, and years between the two are added.
     """
     ages = torch.arange(config.min_age, config.max_age + 1, dtype=torch.float32, device=low.device)
     exact = low == high  # [B]

@@ -130,7 +130,10 @@ def save_latest(run: Run) -> None:
 
 
 def training_images(run: Run, crops: Tensor, number: int) -> Tensor:
-    """What step `number` trains on: augmented views [B, 3, I, I] float in 0..1 of crops [B, S, S, 3] uint8."""
+    """What step `number` trains on: augmented views [B, 3, I, I] float in 0..1 of crops [B, S, S, 3] uint8.
+
+    With background_weight there are two of each crop, [2 B, 3, I, I] (see `augment_twice`).
+    """
     model = replace(run.config, input_size=run.config.train_size or run.config.input_size)
     if not run.config.augmentation:
         return central_view(crops, model)

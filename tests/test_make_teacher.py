@@ -8,6 +8,7 @@ from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet
 from AgeRegBaseline.AgeRegBaseline__main import main as train_main
 from AgeRegBaseline.AgeRegBaseline__model import compute_loss, teaching_loss
 from common.bar import BAROutput
+from common.checkpoints import load_bar, save_bar
 from common.errors import DataError
 from common.manifest import load_prepared
 from scripts import make_teacher
@@ -99,6 +100,23 @@ def test_soft_labels_follow_their_faces(taught, synthetic_set):
     np.save(taught / "synthetic.npy", np.zeros((3, 101), np.float16))
     with pytest.raises(DataError, match="of another state of it"):
         FaceSet([synthetic_set], "base", 48, teacher=str(taught))
+
+
+def test_several_bases_teach_by_their_mean(taught, small_encoders, synthetic_set, tiny_run, tmp_path):
+    other = load_bar(tiny_run / "weights")
+    torch.nn.init.zeros_(other.head.weight)
+    torch.nn.init.zeros_(other.head.bias)
+    other.head.bias.data[70] = 20  # certain of 70
+    save_bar(other, tmp_path / "other", {})
+    words = [str(synthetic_set), "--base", str(tiny_run / "weights"), str(tmp_path / "other")]
+    assert make_teacher.main([*words, "--out", str(tmp_path / "both")]) == 0
+    one, both = (np.load(folder / "synthetic.npy").astype(float) for folder in (taught, tmp_path / "both"))
+    rows = one.sum(axis=1) > 0
+    alone = [str(synthetic_set), "--base", str(tmp_path / "other"), "--out", str(tmp_path / "certain")]
+    assert make_teacher.main(alone) == 0
+    certain = np.load(tmp_path / "certain" / "synthetic.npy").astype(float)
+    assert both[rows] == pytest.approx((one[rows] + certain[rows]) / 2, abs=1e-3)
+    assert np.abs(one - certain).max() > 0.4
 
 
 def test_what_a_teacher_says_beyond_an_interval_is_left_out():
