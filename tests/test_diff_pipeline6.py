@@ -198,7 +198,9 @@ def test_photos_explained(weights, tmp_path, capsys):
     check_drawings(infer2, weights, tmp_path, capsys)
 
 
-@pytest.mark.parametrize(("wrong", "said"), [*WRONG_WORDS, (["--weights", "nowhere"], "no DiffPipeline6 weights")])
+@pytest.mark.parametrize(
+    ("wrong", "said"), [*WRONG_WORDS, (["--weights", "nowhere"], "no folder nowhere with DiffPipeline6 weights")]
+)
 def test_what_cannot_be_done_is_said_in_one_line(weights, wrong, said, capsys):
     check_one_line(infer2, weights, wrong, said, capsys)
 

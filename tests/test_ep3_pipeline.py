@@ -120,7 +120,7 @@ def test_your_own_references(weights, synthetic_set, tmp_path, capsys):
     ("wrong", "said"),
     [
         *WRONG_WORDS,
-        (["--weights", "nowhere"], "no Ep3Pipeline weights"),
+        (["--weights", "nowhere"], "no folder nowhere with Ep3Pipeline weights"),
         (["--iterations", "0"], "1 or more"),
         (["--iterations", "2", "--mode", "bypass"], "bypass"),
         (["--iterations", "2", "--interval", "0.9"], "--iterations"),

@@ -200,7 +200,7 @@ def test_report_metrics_names_the_split_file(others, three_folds, tmp_path):
     [
         ((), "Give either --protocol or --split-file"),
         (("--protocol", "official"), "no published parts"),
-        (("--protocol", "subject-80-20", "--weights", "nowhere"), "no released weights"),
+        (("--protocol", "subject-80-20", "--weights", "nowhere"), "no folder nowhere with released weights"),
         (("--split-file", "test=nowhere.csv"), "cannot be read as a list"),
     ],
 )
