@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from AgeRegBaseline.AgeRegBaseline__main import main as train_main
+from common.manifest import load_prepared
 from DiffPipeline6.DiffPipeline6__main import main as diff_main
 from scripts.prepare_data import main as prepare_main
 
@@ -14,6 +16,19 @@ SHARED = REPOSITORY.parent / "shared" / "data"
 TINY = ["--crop-size", "48", "--input-size", "48", "--batch-size", "32", "--precision", "no", "--device", "cpu"]
 
 QUICK = ["--views", "1", "--epochs", "2", "--references", "6", "--device", "cpu", "--hidden-size", "32"]
+
+
+def with_intervals(folder: Path, out: Path) -> Path:
+    """A copy of a prepared set whose ages are only known to the decade."""
+    out.mkdir()
+    prepared = load_prepared(folder)
+    table = prepared.manifest.copy()
+    table["age_min"], table["age_max"] = table["age"] // 10 * 10, table["age"] // 10 * 10 + 9
+    table["age"] = np.nan
+    table.to_csv(out / "manifest.csv", index=False)
+    np.save(out / "crops.npy", prepared.crops)
+    (out / "prepared.json").write_text("{}")
+    return out
 
 
 @pytest.fixture(scope="session")
