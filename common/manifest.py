@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from common.errors import DataError
+from common.labels import NUMBERS
+from common.labels import OLDEST as OLDEST
 
 COLUMNS = ["path", "id", "age", "age_min", "age_max", "person", "gender", "group", "split"]
-NUMBERS = ["age", "age_min", "age_max"]
 SPLITS = ("base", "dar", "val", "calib", "test")
 BLOCK = 4096  # crops copied at once
-OLDEST = 120.0  # years; the upper end of an interval that is open above ("70 and more")
 
 
 @dataclass(frozen=True)
