@@ -2,7 +2,6 @@
 
     python Ep3Pipeline__controls.py --data ../data/prepared/utkface ../data/prepared/fairface --split test
     python Ep3Pipeline__controls.py --data ../data/prepared/utkface ../data/prepared/fairface --ablations
-    python Ep3Pipeline__controls.py --table ../weights/Ep3Pipeline/ablations.csv
 
 Trains, with the settings of the released weights (or of --config), for each seed: full; (a) the same head that cannot
 see its references, only their ages; (b) the same head with another face's references, only when estimating, and in
