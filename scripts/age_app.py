@@ -4,14 +4,15 @@
     python scripts/age_app.py                       # http://127.0.0.1:7860
     python scripts/age_app.py --port 8000 --max-mb 50
 
-The page is served to this machine alone (--host changes that) and asks nothing of any other. Photos are kept in memory
-and, while they are estimated, in a folder of their own that is removed at once.
+The page is served to this machine alone (--host changes that), under its own address alone, and asks nothing of any
+other. Photos are kept in memory and, while they are estimated, in a folder that is removed at once; what a killed page
+leaves there is removed at the next start.
 """
 
 import argparse
 import importlib.util
+import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +23,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from common.errors import DataError
+from common.errors import DataError, UserError
 from common.paths import WEIGHTS
+from scripts.age_app_server import folder_of_this_process, serve
 
 if TYPE_CHECKING:
     from common.correction import Corrector
     from common.reference_bank import ReferenceBank
 
-PAGE = Path(__file__).with_name("age_app_page.py")
 PROBABILITY = 0.9  # of an interval to hold the age
 ITSELF = "you"  # whose references a personal bank holds
 
@@ -129,40 +130,53 @@ def age_at_photo(upload: Upload, birth: str) -> float:
     return float("nan") if isinstance(age, str) else round(age, 1)
 
 
-def server_command(arguments: argparse.Namespace) -> list[str]:
-    """The command that serves the page: to one address, without statistics, file watcher or menus."""
-    options = {
-        "server.address": arguments.host, "server.port": arguments.port, "server.headless": "true",
-        "server.maxUploadSize": arguments.max_mb, "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false", "client.toolbarMode": "minimal", "client.showErrorDetails": "none",
-    }  # fmt: skip
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    return [sys.executable, "-m", "streamlit", "run", str(PAGE), *words, "--", str(arguments.weights.resolve())]
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Entry point; exit status 0 stopped by Ctrl-C, 2 the page cannot be served."""
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command line of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--host", default="127.0.0.1", help="address to serve (127.0.0.1: this machine alone)")
-    parser.add_argument("--port", type=int, default=7860, help="port to serve (7860)")
-    parser.add_argument("--max-mb", type=int, default=20, help="largest photo in megabytes (20)")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS / "DiffPipeline6", metavar="DIR", help="weights")
-    arguments = parser.parse_args(argv)
-    if importlib.util.find_spec("streamlit") is None:
-        print("age_app: the page needs Streamlit; pip install -r requirements-app.txt", file=sys.stderr)
-        return 2
-    if not (arguments.weights / "config.json").is_file():
-        print(
-            f"age_app: {DataError(f'There are no weights in {arguments.weights}; check --weights.')}", file=sys.stderr
-        )
-        return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the server ends with this program
-    print(f"The page: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)", flush=True)
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to serve (127.0.0.1: this machine alone)")
+    add("--port", type=int, default=7860, help="port to serve (7860)")
+    add("--name", action="append", default=[], metavar="NAME[:PORT]", help="what a proxy before the page is called")
+    add("--max-mb", type=int, default=20, help="largest photo in megabytes (20)")
+    add("--weights", type=Path, default=WEIGHTS / "DiffPipeline6", metavar="DIR", help="weights")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; exit status 0 stopped by Ctrl-C, 2 the page cannot be served."""
+    arguments = parse_arguments(argv)
     try:
-        return subprocess.run(server_command(arguments), check=False).returncode
+        if importlib.util.find_spec("streamlit") is None:
+            raise DataError("the page needs Streamlit; pip install -r requirements-app.txt")
+        if not (arguments.weights / "config.json").is_file():
+            raise DataError(f"There are no weights in {arguments.weights}; check --weights.")
+        end_like_ctrl_c()
+        with folder_of_this_process():
+            print(f"The page: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)", flush=True)
+            serve(arguments)
+    except UserError as error:
+        print(f"age_app: {error}", file=sys.stderr)
+        return 2
+    except SystemExit:  # Streamlit has said that the port is not free
+        return 2
     except KeyboardInterrupt:
         return 0
+    return 0
+
+
+def end_like_ctrl_c() -> None:
+    """Let a request to end (SIGTERM), and a terminal that closes (SIGHUP), be what Ctrl-C is."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
+def leave(status: int) -> None:
+    """End at once: nothing waits for a photo that is still being estimated, whose folder is gone."""
+    sys.stdout.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -2,12 +2,7 @@
 
 import importlib.util
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
@@ -18,12 +13,11 @@ from common.errors import DataError
 from common.predictions import OK
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
-from scripts.age_app import PAGE, Upload, age_at_photo, estimate_uploads, main, personal_bank
+from scripts.age_app import Upload, age_at_photo, estimate_uploads, main, personal_bank
+from scripts.age_app_server import PAGE
+from tests.test_age_app_server import needs_streamlit, start_page
 
 CHROMIUM = shutil.which("chromium")
-needs_streamlit = pytest.mark.skipif(
-    importlib.util.find_spec("streamlit") is None, reason="streamlit is not installed (requirements-app.txt)"
-)
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 
@@ -81,7 +75,7 @@ def test_dated_photos_of_the_person_move_the_estimate_towards_their_ages(correct
 
 def test_age_from_birth_date_and_the_date_in_the_file(tmp_path):
     exif = Image.Exif()
-    exif[ExifTags.Base.DateTime] = "2007:06:30 12:00:00"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2007:06:30 12:00:00"
     Image.new("RGB", (20, 20)).save(tmp_path / "a.jpg", exif=exif)
     photo = Upload("a.jpg", (tmp_path / "a.jpg").read_bytes())
     assert age_at_photo(photo, "1987-06-30") == 20.0
@@ -93,18 +87,6 @@ def test_without_streamlit_or_weights_one_sentence(monkeypatch, tmp_path, capsys
     assert main([]) == 2 and "requirements-app.txt" in capsys.readouterr().err
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     assert main(["--weights", str(tmp_path)]) == 2 and "no weights" in capsys.readouterr().err
-
-
-def test_it_is_served_to_this_machine_alone_and_sends_no_statistics(monkeypatch):
-    started = []
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(
-        subprocess, "run", lambda words, check: started.append(words) or subprocess.CompletedProcess([], 0)
-    )
-    assert main(["--max-mb", "7"]) == 0
-    options = dict(zip(started[0][5:-2:2], started[0][6:-2:2], strict=True))
-    assert options["--server.address"] == "127.0.0.1" and options["--browser.gatherUsageStats"] == "false"
-    assert options["--server.maxUploadSize"] == "7"
 
 
 @needs_streamlit
@@ -127,26 +109,13 @@ def test_the_page_corrects_by_dated_photos_and_warns_of_those_it_cannot_use(corr
 @pytest.fixture
 def address(tmp_path):
     """The page, served on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "-m", "scripts.age_app", "--port", str(port), "--max-mb", "1"]
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5)
-            break
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.25)
-    yield f"http://127.0.0.1:{port}"
-    subprocess.run(["pkill", "-TERM", "-s", str(server.pid)], check=False)
+    server, address = start_page(tmp_path, "--max-mb", "1")
+    yield f"http://{address}"
+    server.terminate()
     server.wait(20)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("streamlit") is None, reason="streamlit is not installed (requirements-app)"
-)
+@needs_streamlit
 @pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_in_a_browser_a_photo_gives_its_age_and_a_bad_file_a_sentence(address, portrait, corrector, tmp_path):
