@@ -3,7 +3,8 @@
 No picture is stored. A bank belongs to the BAR weights that made its embeddings and is refused by others.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -12,15 +13,15 @@ import numpy as np
 import torch
 
 from common.age_index import AgeIndex
+from common.bank_files import KINDS, read_arrays
 from common.difference_heads import References
 from common.errors import DataError, WeightsError
 from common.files import replacing
+from common.labels import OLDEST, is_group, person_key, person_name
 
 EMPTY = -1
 LARGE = 500_000  # from so many references on the search is coarse first
-KINDS = {"embeddings": "f", "ages": "f", "estimates": "f", "seen": "b", "person": "U", "id": "U"}  # numpy's letters
-ARRAYS = tuple(KINDS)
-IDENTITY = "identity"
+ARRAYS = ("embeddings", "ages", "estimates", "seen", "person", "id")
 
 
 class Found(NamedTuple):
@@ -58,7 +59,7 @@ class ReferenceBank:
             raise DataError("A bank needs at least one reference.")
         if self.identity is not None and (self.identity.ndim, len(self.identity)) != (2, len(self.embeddings)):
             raise DataError(f"A bank of {len(self.embeddings)} embeddings has other identities: {self.identity.shape}.")
-        wrong = [name for name, kind in KINDS.items() if getattr(self, name).dtype.kind != kind]
+        wrong = [name for name in ARRAYS if getattr(self, name).dtype.kind != KINDS[name][0]]
         if wrong or self.embeddings.ndim != 2:
             raise DataError(f"The {(*wrong, 'embeddings')[0]} of a bank are not what they should be.")
         if not (np.isfinite(self.ages).all() and np.isfinite(self.estimates).all()):
@@ -66,6 +67,17 @@ class ReferenceBank:
 
     def __len__(self) -> int:
         return len(self.ages)
+
+    @cached_property
+    def named(self) -> np.ndarray:
+        """Mask [N] bool of the references whose person is known; a group of copies is no person."""
+        people = np.unique(self.person)
+        return np.isin(self.person, [name for name in people if name and not is_group(str(name))])
+
+    @property
+    def people(self) -> list[str]:
+        """The names of the people shown, in alphabetical order."""
+        return sorted(set(self.person[self.named].tolist()))
 
     @cached_property
     def unit(self) -> np.ndarray:
@@ -150,27 +162,38 @@ class ReferenceBank:
 
 
 def load_bank(path: str | Path, fingerprint: str) -> ReferenceBank:
-    """Read a bank; raises WeightsError if it is none, or belongs to other BAR weights than `fingerprint` names."""
-    if not Path(path).is_file():
-        raise WeightsError(f"There is no reference bank at {path}; check the name.")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            names = [field.name for field in fields(ReferenceBank) if field.name != IDENTITY or IDENTITY in stored]
-            parts = {name: stored[name] for name in names}
-    except Exception:  # zip, zlib, numpy and plain Python errors, according to what is broken
-        raise WeightsError(
-            f"{path} cannot be read as a reference bank; give a file that scripts/build_reference_bank.py wrote."
-        ) from None
+    """Read a bank, its names composed (NFC); raises WeightsError if it is none, or belongs to other BAR weights.
+
+    `fingerprint` names the weights in use. Raises DataError for ages, estimates or embeddings that cannot be.
+    """
+    parts = read_arrays(path)
     parts["fingerprint"] = str(parts["fingerprint"])
     if parts["fingerprint"] != fingerprint:
         raise WeightsError(
             f"{path} was made with other base weights ({parts['fingerprint'][:8]}) than those in use "
             f"({fingerprint[:8]}); build it again."
         )
-    bank = ReferenceBank(**parts)
-    if not np.isfinite(bank.embeddings).all():
-        raise DataError(f"{path} has embeddings that are not finite; build it again.")
-    return bank
+    for name in ("ages", "estimates"):
+        count = int((~((parts[name] >= 0) & (parts[name] <= OLDEST))).sum())  # NaN is not
+        if count:
+            raise DataError(f"{path} has {count} {name} outside 0 to {OLDEST:g} years; build it again.")
+    for name in {"embeddings", "identity"} & set(parts):
+        if not np.isfinite(parts[name]).all():
+            raise DataError(f"{path} has {name} that are not finite; build it again.")
+    return ReferenceBank(**{**parts, "person": _renamed(parts["person"], person_name)})
+
+
+def _renamed(person: np.ndarray, rename: Callable[[str], str]) -> np.ndarray:
+    names, place = np.unique(person, return_inverse=True)
+    return np.array([rename(str(name)) for name in names], str)[place]
+
+
+def one_spelling(bank: ReferenceBank) -> ReferenceBank:
+    """The bank with every person's name as it is spelled first ("Zoë", "zoë" and "ZOË" are one person)."""
+    first = {}
+    for name in bank.person.tolist():
+        first.setdefault(person_key(name), person_name(name))
+    return replace(bank, person=_renamed(bank.person, lambda name: first[person_key(name)]))
 
 
 class RowsOfName:
@@ -189,7 +212,8 @@ class RowsOfName:
 
 
 def concatenate(banks: list[ReferenceBank]) -> ReferenceBank:
-    """One bank of several; a picture that is in several enters once, identities if all have them.
+    """One bank of several; a picture that is in several enters once, a person by one spelling, identities if all have
+    them.
 
     Raises WeightsError if their weights differ.
     """
@@ -199,7 +223,9 @@ def concatenate(banks: list[ReferenceBank]) -> ReferenceBank:
     first = np.sort(np.unique(parts["id"], return_index=True)[1])
     identities = [bank.identity for bank in banks]
     known = all(identity is not None for identity in identities)
-    return ReferenceBank(
-        **{name: array[first] for name, array in parts.items()}, fingerprint=banks[0].fingerprint,
-        identity=np.concatenate(identities)[first] if known else None,
+    return one_spelling(
+        ReferenceBank(
+            **{name: array[first] for name, array in parts.items()}, fingerprint=banks[0].fingerprint,
+            identity=np.concatenate(identities)[first] if known else None,
+        )
     )  # fmt: skip

@@ -17,7 +17,7 @@ from common.errors import DataError
 from common.identity import IdentityEncoder, match_people, threshold
 from common.inference import AUTO, BaseEstimates
 from common.intervals import SMALLEST_BANK, bounds, quantile
-from common.manifest import OLDEST
+from common.labels import OLDEST, person_key
 from common.reference_bank import ReferenceBank, concatenate, load_bank
 
 
@@ -153,15 +153,15 @@ class UserReferences:
         unless `asked` [N] str names the person a face is known to show ('' nobody): then this person's references
         give the personal part and all others the domain part.
         """
-        asked = np.full(len(start), "") if asked is None else np.asarray(asked, str)
+        asked = np.full(len(start), "") if asked is None else _keys(asked)
         own_id = np.where(np.isin(faces.id, self.bank.id), faces.id, "")
-        hidden = np.where(asked != "", asked, np.asarray(faces.person, str))
+        hidden, shown = np.where(asked != "", asked, _keys(faces.person)), _keys(self.bank.person)
         domain, personal, references = np.zeros(len(start)), np.zeros(len(start)), np.zeros(len(start), int)
         keys = pd.DataFrame({"id": own_id, "hidden": hidden, "asked": asked})
         for (own, person, known), rows in keys.groupby(list(keys.columns)).indices.items():
             usable = self.bank.id != own
-            others = usable & ((self.bank.person != person) | (self.bank.person == ""))
-            hers = usable & (self.bank.person == known) & (known != "")
+            others = usable & ((shown != person) | (shown == ""))
+            hers = usable & (shown == known) & (known != "")
             domain[rows], personal[rows] = self.votes(faces.estimate[rows].astype(float), start[rows], others, hers)
             references[rows] = others.sum() + hers.sum()
         return Shifts(domain, personal, references)
@@ -174,7 +174,7 @@ class UserReferences:
         bank = self.bank
         faces = Faces(bank.embeddings, bank.estimates, bank.id, bank.person)
         domain = self.start + self.shifts(faces, self.start).domain
-        both = self.shifts(faces, self.start, asked=bank.person)
+        both = self.shifts(faces, self.start, asked=np.where(bank.named, bank.person, ""))
         return domain, self.start + both.domain + both.personal
 
     def votes(
@@ -188,6 +188,11 @@ class UserReferences:
         shifted = before + fit.trust * (base + fit.residual - before)  # [B + n]
         mine, theirs = shifted[: len(start)], shifted[len(start) :]
         return mine - start, personal_shift(mine, theirs, bank.ages[hers] - theirs, self.settings)
+
+
+def _keys(names: np.ndarray) -> np.ndarray:
+    known, place = np.unique(np.asarray(names, str), return_inverse=True)
+    return np.array([person_key(name) for name in known], str)[place]
 
 
 def start_of(corrector: Corrector, bank: ReferenceBank) -> UserReferences:
@@ -241,20 +246,20 @@ def who_is_asked(base: BaseEstimates, ids: np.ndarray, bank: ReferenceBank, argu
         matched = pd.Series(names[names != ""]).value_counts()
         print("matched: " + (", ".join(f"{name} {count}" for name, count in matched.items()) or "nobody"))
         return names
-    if person and person not in bank.person:
-        people = sorted(set(bank.person) - {""})
-        known = ", ".join(people[:10]) + (" and others" if len(people) > 10 else "") or "nobody"
+    names = {person_key(name): name for name in bank.people}
+    if person and person_key(person) not in names:
+        known = ", ".join(bank.people[:10]) + (" and others" if len(names) > 10 else "") or "nobody"
         raise DataError(f"No reference in the banks shows '{person}'; they name {known}.")
-    return np.full(len(ids), person)
+    return np.full(len(ids), names[person_key(person)] if person else "")
 
 
 def recognise(crops: list[np.ndarray], ids: np.ndarray, bank: ReferenceBank, rate: float) -> np.ndarray:
     """Name [N] of the person of the bank each crop shows ('' nobody), never by the same picture; raises DataError."""
     if bank.identity is None:
         raise DataError("The banks hold no identities; build them with --identities to use --person auto.")
-    limit = threshold(rate, int((bank.person != "").sum()))
+    limit = threshold(rate, int(bank.named.sum()))
     identity = IdentityEncoder()(crops)
-    allowed = np.asarray(ids, str)[:, None] != bank.id[None]
+    allowed = (np.asarray(ids, str)[:, None] != bank.id[None]) & bank.named[None]
     return match_people(identity, bank.identity.astype(np.float32), bank.person, allowed, limit)
 
 
