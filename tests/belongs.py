@@ -1,6 +1,6 @@
 """Every age belongs to its picture: real commands, killed at random moments, their inputs edited in between.
 
-    python tests/belongs.py                      # twenty kills, about six minutes on 2 cores
+    python tests/belongs.py                      # twenty kills, about ten minutes on 2 cores
     python tests/belongs.py --kills 3 --seed 1
 
 After every command that ends, each row it wrote is compared with the picture's own bytes, the label as it stands now,
@@ -9,6 +9,7 @@ and the estimate of that picture alone. Exit status: 0 all belong, 1 one does no
 
 import argparse
 import hashlib
+import io
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -25,48 +27,68 @@ from PIL import Image
 
 from common.pipeline import AgePredictBasicPipeline
 from common.synthetic import generate_faces
+from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SIZE = 128  # of the crops that the released weights take
-FACES = 150
+SIDE = 128  # pixels of a crop that the released weights take
+FILE_SIZE = 65536  # bytes of every picture, so that no size tells two of them apart
+SAMPLE = 5  # corrected ages that are compared with those of their pictures alone, at each check
+TOLERANCE = 0.0101  # years; numbers are written with two decimals
 TINY = [
-    "--preset", "light", "--epochs", "2", "--crop-size", "128", "--input-size", "32", "--batch-size", "16",
+    "--preset", "light", "--epochs", "1", "--crop-size", "128", "--input-size", "32", "--batch-size", "16",
     "--precision", "no", "--device", "cpu",
 ]  # fmt: skip
+QUICK = ["--views", "1", "--epochs", "1", "--references", "6", "--device", "cpu", "--hidden-size", "16"]
+PREPARE = ["scripts/prepare_data.py", "csv", "--source", "labels.csv", "--crops", "--out", "prepared"]
+BANK = ["scripts/build_reference_bank.py", "--keep-outliers", "--append"]
+TRAIN = ["AgeRegBaseline/AgeRegBaseline__main.py", "--runs", "runs"]
+DIFFER = ["DiffPipeline6/DiffPipeline6__main.py", "--data", "prepared", "--runs", "runs", *QUICK]
+INFER = ["DiffPipeline6/DiffPipeline6__infer2.py", "--crops", "--batch-size", "16"]
+BUSY = "is being written by another process"
 
 
 class Wrong(AssertionError):
-    """A row that does not belong to its picture."""
+    """A row that does not belong to its picture, or a command that failed."""
 
 
 class Album:
-    """Pictures and labels of drawn faces in a folder, and what a row about one of them must say."""
+    """Pictures and labels of drawn faces in a folder, and what a row about one of them must say.
 
-    def __init__(self, folder: Path, seed: int):
+    `ages` are the labels of labels.csv, in its order; `known` the last label of every picture's bytes (SHA-1).
+    """
+
+    def __init__(self, folder: Path, faces: int, seed: int):
         self.folder, self.random = folder, random.Random(seed)
-        crops, labels = generate_faces(FACES + 60, seed, SIZE)
+        crops, labels = generate_faces(faces + 100, seed, SIDE)
         self.spare = list(zip(crops, labels["age"], strict=True))
         self.ages: dict[str, float] = {}
-        self.estimates: dict[str, float] = {}  # of a picture alone, by SHA-1
+        self.known: dict[str, float] = {}
         self.pipeline = AgePredictBasicPipeline.from_weights(device="cpu")
+        self.alone: dict[tuple[str, str], float] = {}
         (folder / "photos").mkdir()
-        for _ in range(FACES):
+        for _ in range(faces):
             self.add()
         self.write()
 
     def add(self) -> None:
         """One more picture."""
-        crop, age = self.spare.pop()
         name = f"photos/{len(self.spare):03d}.png"
-        Image.fromarray(crop).save(self.folder / name)
-        self.ages[name] = float(age)
+        self.draw(name)
+        self.ages[name] = float(self.random.randrange(90))
+
+    def draw(self, name: str) -> None:
+        """Give a picture bytes that no other one has had."""
+        crop, _ = self.spare.pop()
+        data = io.BytesIO()
+        Image.fromarray(crop).save(data, "png")
+        (self.folder / name).write_bytes(data.getvalue().ljust(FILE_SIZE, b"\0"))
 
     def edit(self) -> None:
-        """Remove a picture, add one, correct an age, exchange the bytes of two, and list all in another order."""
-        names = list(self.ages)
-        gone, corrected, first, second = self.random.sample(names, 4)
+        """Remove a picture, add one, correct an age, draw one anew, exchange two, and list all in another order."""
+        gone, corrected, anew, first, second = self.random.sample(list(self.ages), 5)
         del self.ages[gone]
         self.ages[corrected] = (self.ages[corrected] + 20) % 90
+        self.draw(anew)
         one, other = ((self.folder / name).read_bytes() for name in (first, second))
         (self.folder / first).write_bytes(other)
         (self.folder / second).write_bytes(one)
@@ -78,76 +100,105 @@ class Album:
 
     def write(self) -> None:
         """Write labels.csv as it stands."""
-        pd.DataFrame({"path": self.ages.keys(), "age": self.ages.values()}).to_csv(
-            self.folder / "labels.csv", index=False
-        )
+        lines = ["path,age", *(f"{name},{age:g}" for name, age in self.ages.items())]
+        (self.folder / "labels.csv").write_text("\n".join(lines) + "\n")
+        self.known |= {self.id_of(name): age for name, age in self.ages.items()}
 
     def id_of(self, name: str) -> str:
         """SHA-1 of a picture's bytes now."""
         return hashlib.sha1((self.folder / name).read_bytes()).hexdigest()
 
-    def estimate(self, name: str) -> float:
-        """What the base says of this picture alone, in years."""
-        number = self.id_of(name)
-        if number not in self.estimates:
-            self.estimates[number] = float(self.pipeline.predict(self.crop(name)[None]).ages[0])
-        return self.estimates[number]
+    def names(self) -> dict[str, str]:
+        """Name of every listed picture by its id."""
+        return {self.id_of(name): name for name in self.ages}
 
     def crop(self, name: str) -> np.ndarray:
         """The picture [S, S, 3] uint8."""
         return np.asarray(Image.open(self.folder / name))
 
-    def by_id(self) -> dict[str, str]:
-        """Name of every listed picture by its id."""
-        return {self.id_of(name): name for name in self.ages}
+    def base_age(self, name: str) -> float:
+        """What the base says of this picture alone, in years."""
+        key = (self.id_of(name), "base")
+        if key not in self.alone:
+            self.alone[key] = float(self.pipeline.predict(self.crop(name)[None]).ages[0])
+        return self.alone[key]
 
-    def expect(self, what: str, name: str, said: float, true: float) -> None:
-        """Raise Wrong unless two numbers of a picture agree to what a batch may change."""
-        if not abs(said - true) < 0.03:
-            raise Wrong(f"{what} of {name} is {said}, should be {true}")
+    def corrected_age(self, name: str) -> float:
+        """What the released weights say of this picture alone, in years."""
+        key = (self.id_of(name), "full")
+        if key not in self.alone:
+            out = self.folder / "alone.csv"
+            with redirect_stdout(io.StringIO()):
+                infer2([str(self.folder / name), "--crops", "--out", str(out)])
+            self.alone[key] = float(pd.read_csv(out)["age"][0])
+        return self.alone[key]
 
-    def check_prepared(self, prepared: Path) -> int:
-        """Check manifest.csv and crops.npy of a prepared folder; returns how many rows they have."""
-        table = pd.read_csv(prepared / "manifest.csv", dtype={"id": str})
-        crops = np.load(prepared / "crops.npy")
-        left_out = set(pd.read_csv(prepared / "left_out.csv")["path"])
-        if len(table) != len(crops) or set(table["path"]) | left_out != set(self.ages):
-            raise Wrong(f"{prepared} has {len(table)} rows, {len(crops)} crops, of {len(self.ages)} pictures")
-        for row, crop in zip(table.itertuples(), crops, strict=True):
-            if row.id != self.id_of(row.path) or not np.array_equal(crop, self.crop(row.path)):
-                raise Wrong(f"{prepared}: the row of {row.path} has another picture's id or crop")
-            self.expect("the age", row.path, row.age, self.ages[row.path])
-        return len(table)
 
-    def check_bank(self, bank: Path, names: dict[str, str]) -> int:
-        """Check ages and estimates of a bank whose pictures have these names by id; returns how many it has."""
-        with np.load(bank) as stored:
-            rows = list(zip(stored["id"], stored["ages"], stored["estimates"], strict=True))
-        for number, age, estimate in rows:
-            if number not in names:
-                continue  # a picture that is listed no more: an appended bank keeps it
-            self.expect("the age in the bank", names[number], float(age), self.ages[names[number]])
-            self.expect("the estimate in the bank", names[number], float(estimate), self.estimate(names[number]))
-        missing = set(names) - {str(number) for number, _, _ in rows}
-        if missing:
-            raise Wrong(f"{bank} lacks {names[missing.pop()]}")
-        return len(rows)
+def expect(what: str, name: str, said: float, true: float) -> None:
+    """Raise Wrong unless two numbers of a picture agree."""
+    if not abs(said - true) <= TOLERANCE:
+        raise Wrong(f"{what} of {name} is {said}, not {true}")
 
-    def check_predictions(self, path: Path) -> int:
-        """Check a predictions table of all pictures; returns how many rows it has."""
-        table = pd.read_csv(path, dtype={"id": str})
-        if table["path"].tolist() != list(self.ages):
-            raise Wrong(f"{path} does not list the pictures in the order of labels.csv")
-        for row in table.itertuples():
-            if row.id != self.id_of(row.path):
-                raise Wrong(f"{path}: the row of {row.path} has another picture's id")
-            self.expect("the true age", row.path, row.true_age, self.ages[row.path])
-            self.expect("the base's age", row.path, row.base_age, self.estimate(row.path))
-        return len(table)
+
+def check_prepared(album: Album, prepared: Path) -> int:
+    """Check manifest.csv and crops.npy of a prepared folder; returns how many rows they have."""
+    table, crops = pd.read_csv(prepared / "manifest.csv", dtype={"id": str}), np.load(prepared / "crops.npy")
+    paths = {*table["path"], *pd.read_csv(prepared / "left_out.csv")["path"]}
+    if len(table) != len(crops) or paths != set(album.ages):
+        raise Wrong(f"{prepared} has {len(table)} rows, {len(crops)} crops; wrong: {sorted(paths ^ set(album.ages))}")
+    for row, crop in zip(table.itertuples(), crops, strict=True):
+        if row.id != album.id_of(row.path) or not np.array_equal(crop, album.crop(row.path)):
+            raise Wrong(f"{prepared}: the row of {row.path} has another picture's id or crop")
+        expect("the age in manifest.csv", row.path, row.age, album.ages[row.path])
+    return len(table)
+
+
+def check_bank(album: Album, bank: Path, wanted: set[str]) -> int:
+    """Check ages and estimates of a bank, and that it has these ids; returns how many it has."""
+    with np.load(bank) as stored:
+        rows = list(zip(stored["id"].tolist(), stored["ages"], stored["estimates"], strict=True))
+    names = album.names()
+    for number, age, estimate in rows:
+        if number not in album.known:
+            raise Wrong(f"{bank} has a picture {number} that never was")
+        name = names.get(number, "a picture that is listed no more")
+        expect(f"the age in {bank.name}", name, float(age), album.known[number])
+        if number in names:
+            expect(f"the estimate in {bank.name}", name, float(estimate), album.base_age(name))
+    missing = wanted - {number for number, _, _ in rows}
+    if missing:
+        raise Wrong(f"{bank} lacks {names[missing.pop()]}")
+    return len(rows)
+
+
+def check_predictions(album: Album, path: Path, names: list[str]) -> int:
+    """Check a table of released weights that should have these pictures in this order; returns how many rows it has."""
+    table = pd.read_csv(path, dtype={"id": str})
+    if table["path"].tolist() != names:
+        raise Wrong(f"{path} does not list the pictures in the order of its manifest")
+    compared = album.random.sample(names, min(SAMPLE, len(names)))
+    for name, row in zip(names, table.itertuples(), strict=True):
+        if row.id != album.id_of(name):
+            raise Wrong(f"{path}: the row of {name} has another picture's id")
+        expect(f"the true age in {path.name}", name, row.true_age, album.ages[name])
+        expect(f"the base's age in {path.name}", name, row.base_age, album.base_age(name))
+        if name in compared:
+            expect(f"the corrected age in {path.name}", name, row.age, album.corrected_age(name))
+    return len(table)
+
+
+def check_validation(album: Album, run: Path) -> int:
+    """Check the true ages that a run selected by; returns how many there are."""
+    table, names = pd.read_csv(run / "predictions_val.csv", dtype={"id": str}), album.names()
+    for row in table.itertuples():
+        if row.id not in names:
+            raise Wrong(f"{run} was validated on {row.id}, which is no picture")
+        expect(f"the true age in {run.parent.name}", names[row.id], row.true_age, album.ages[names[row.id]])
+    return len(table)
 
 
 class Runner:
-    """Runs commands of the repository, killing some of them at random moments first."""
+    """Runs commands of the repository in a folder, killing some of them at random moments first."""
 
     def __init__(self, folder: Path, kills: int, seed: int):
         self.folder, self.left, self.random = folder, kills, random.Random(seed)
@@ -155,69 +206,103 @@ class Runner:
         self.environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
 
     def start(self, words: list[str]) -> subprocess.Popen:
-        """Start a command in a process group of its own."""
-        return subprocess.Popen(
-            [sys.executable, str(REPOSITORY / words[0]), *words[1:]], cwd=self.folder, env=self.environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+        """Start a command; what it says goes to the file `said`."""
+        with (self.folder / "said").open("w") as said:
+            return subprocess.Popen(
+                [sys.executable, str(REPOSITORY / words[0]), *words[1:]], cwd=self.folder, env=self.environment,
+                stdout=said, stderr=said,
+            )  # fmt: skip
 
     def kill(self, words: list[str]) -> bool:
-        """Start a command and kill it and its children at a random moment; whether it was still running."""
-        process = self.start(words)
+        """Start a command and kill it at a random moment, its children not; whether it was still running."""
+        process, usual = self.start(words), self.usual.get(words[0], 8.0)
         try:
-            process.communicate(timeout=self.random.uniform(0.3, 1.05) * self.usual.get(words[0], 8.0))
+            process.wait(timeout=self.random.uniform(0.3, 1.0) * usual)
             return False
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            self.left -= 1
-            print(f"  killed: {words[0]}", flush=True)
-            return True
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        self.left -= 1
+        print(f"  killed: {words[0]}", flush=True)
+        return True
 
-    def run(self, words: list[str], between: Callable[[], None] = lambda: None) -> str:
+    def run(self, words: list[str], between: Callable[[], None] = lambda: None) -> None:
         """Run a command to its end, perhaps after kills, each followed by `between`; raises Wrong if it fails."""
         while self.left and self.random.random() < 0.6 and self.kill(words):
             between()
         began = time.monotonic()
-        process = self.start(words)
-        said, _ = process.communicate(timeout=600)
+        while True:
+            status, said = self.start(words).wait(timeout=600), (self.folder / "said").read_text()
+            if BUSY not in said or time.monotonic() - began > 120:
+                break
+            time.sleep(1)  # children of a killed command are at it
         self.usual[words[0]] = time.monotonic() - began
-        if process.returncode not in (0, 1) or "Traceback" in said:
-            raise Wrong(f"{' '.join(words)} ended with status {process.returncode}:\n{said}")
-        return said
+        if status != 0 or "Traceback" in said:
+            raise Wrong(f"{' '.join(words)} ended with status {status}:\n{said}")
 
 
-def training(runner: Runner, folder: Path) -> list[str]:
-    """Words of a training: a new one, or the newest run that was cut off, to be resumed."""
-    runs = sorted((folder / "runs" / "AgeRegBaseline").glob("*"))
-    unfinished = [run for run in runs if (run / "latest_model.ckpt").is_file() and not (run / "weights").is_dir()]
-    script = "AgeRegBaseline/AgeRegBaseline__main.py"
-    if unfinished:
-        return [script, "--resume", str(unfinished[-1])]
-    return [script, "--data", "prepared", "--runs", "runs", *TINY]
+def newest(folder: Path) -> Path | None:
+    """The last run in a folder of runs."""
+    return max(folder.glob("*"), default=None)
 
 
-def one_round(album: Album, runner: Runner) -> None:
-    """Edit the album, run every command on it, and check what each one wrote; raises Wrong."""
-    folder = album.folder
-    album.edit()
-    labels = ["--source", "labels.csv", "--crops"]
-    runner.run(["scripts/prepare_data.py", "csv", *labels, "--size", str(SIZE), "--out", "prepared"], album.edit)
-    print(f"prepared set: {album.check_prepared(folder / 'prepared')} rows belong", flush=True)
-    kept = set(pd.read_csv(folder / "prepared" / "manifest.csv", dtype=str)["id"])
-    names = album.by_id()
-    while runner.left and runner.random.random() < 0.6 and runner.kill(training(runner, folder)):
-        pass
-    runner.run(training(runner, folder))
-    (folder / "of_set.npz").unlink(missing_ok=True)
-    runner.run(["scripts/build_reference_bank.py", "--source", "prepared", "--out", "of_set.npz"])
-    count = album.check_bank(folder / "of_set.npz", {number: names[number] for number in kept})
+def prepare(album: Album, runner: Runner) -> None:
+    """The prepared set."""
+    runner.run(PREPARE, album.edit)
+    print(f"prepared set: {check_prepared(album, album.folder / 'prepared')} rows belong", flush=True)
+
+
+def use_set(album: Album, runner: Runner) -> None:
+    """The bank made of the prepared set, and the ages of its faces."""
+    runner.run([*BANK, "--source", "prepared", "--out", "of_set.npz"])
+    table = pd.read_csv(album.folder / "prepared" / "manifest.csv", dtype={"id": str})
+    count = check_bank(album, album.folder / "of_set.npz", set(table["id"]))
     print(f"bank of the set: {count} references belong", flush=True)
-    runner.run(["scripts/build_reference_bank.py", *labels, "--out", "mine.npz", "--append"], album.edit)
-    print(f"bank appended to: {album.check_bank(folder / 'mine.npz', album.by_id())} references belong", flush=True)
-    infer = ["DiffPipeline6/DiffPipeline6__infer2.py", "--manifest", "labels.csv", "--crops", "--out", "ages.csv"]
-    runner.run([*infer, "--processes", "2", "--batch-size", "16"], album.edit)
-    print(f"predictions: {album.check_predictions(folder / 'ages.csv')} rows belong", flush=True)
+    runner.run([*INFER, "--manifest", "prepared/manifest.csv", "--out", "set.csv"])
+    count = check_predictions(album, album.folder / "set.csv", table["path"].tolist())
+    print(f"ages of the set: {count} rows belong", flush=True)
+
+
+def train(album: Album, runner: Runner) -> None:
+    """A training of a base that goes on where it is killed, and one of a difference head on the first such base."""
+    runs = album.folder / "runs"
+    words = [*TRAIN, "--data", "prepared", *TINY]
+    while runner.left and runner.random.random() < 0.6 and runner.kill(words):
+        run = newest(runs / "AgeRegBaseline")
+        if run is not None and (run / "latest_model.ckpt").is_file():
+            words = [TRAIN[0], "--resume", str(run)]
+    runner.run(words)
+    print(f"base: {check_validation(album, newest(runs / 'AgeRegBaseline'))} true ages belong", flush=True)
+    base = min(run for run in (runs / "AgeRegBaseline").glob("*") if (run / "weights/model.safetensors").is_file())
+    runner.run([*DIFFER, "--base-weights", str(base / "weights")])
+    print(f"head: {check_validation(album, newest(runs / 'DiffPipeline6'))} true ages belong", flush=True)
+
+
+def grow_bank(album: Album, runner: Runner) -> None:
+    """The bank of the labels, which every round adds to and corrects."""
+    runner.run([*BANK, "--source", "labels.csv", "--crops", "--out", "mine.npz"], album.edit)
+    count = check_bank(album, album.folder / "mine.npz", set(album.names()))
+    print(f"bank: {count} references belong", flush=True)
+
+
+def estimate(album: Album, runner: Runner) -> None:
+    """The ages of all pictures, by two processes."""
+    runner.run([*INFER, "--manifest", "labels.csv", "--out", "ages.csv", "--processes", "2"], album.edit)
+    count = check_predictions(album, album.folder / "ages.csv", list(album.ages))
+    print(f"ages: {count} rows belong", flush=True)
+
+
+def show(kills: int, seed: int, faces: int, parts: list[Callable[[Album, Runner], None]]) -> None:
+    """Edit an album and go through `parts` until so many commands were killed, twice at least; raises Wrong."""
+    with tempfile.TemporaryDirectory() as name:
+        album, runner = Album(Path(name), faces, seed), Runner(Path(name), kills, seed)
+        rounds = 0
+        while runner.left or rounds < 2:
+            album.edit()
+            for part in parts:
+                part(album, runner)
+            rounds += 1
+    print(f"{kills} commands killed; every age belongs to its picture.")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -225,19 +310,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="commands to kill in all (20)")
     parser.add_argument("--seed", type=int, default=0, help="of pictures, edits and moments (0)")
+    parser.add_argument("--faces", type=int, default=100, help="pictures to begin with (100)")
     arguments = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as name:
-        album = Album(Path(name), arguments.seed)
-        runner = Runner(Path(name), arguments.kills, arguments.seed)
-        try:
-            rounds = 0
-            while runner.left or rounds < 2:
-                one_round(album, runner)
-                rounds += 1
-        except Wrong as error:
-            print(f"WRONG: {error}", file=sys.stderr)
-            return 1
-    print(f"{arguments.kills} commands killed; every age belongs to its picture.")
+    try:
+        show(arguments.kills, arguments.seed, arguments.faces, [prepare, use_set, train, grow_bank, estimate])
+    except Wrong as error:
+        print(f"WRONG: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
