@@ -3,21 +3,25 @@
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from common.correction import Corrector
 from common.drawing import BLUE, ORANGE, new_figure, save_figure
-from common.reference_bank import load_bank
+from common.errors import DataError
+from common.reference_bank import load_bank, one_spelling
 from common.user_references import domain_shift, start_of
 
 
 def inspect_bank(path: Path, corrector: Corrector) -> None:
     """Print count, ages, people, the base's residuals and the leave-one-out correction; draw it beside the bank."""
-    bank = load_bank(path, corrector.pipeline.fingerprint)
+    bank = one_spelling(load_bank(path, corrector.pipeline.fingerprint))
+    drawn = path.with_suffix(".png")
+    refuse_picture(drawn)
     user = start_of(corrector, bank)
-    people, photos = np.unique(bank.person[bank.person != ""], return_counts=True)
+    people, photos = np.unique(bank.person[bank.named], return_counts=True)
     ages, several = bank.ages, int((photos > 1).sum())
     print(f"{len(bank)} references, ages {ages.min():.0f} to {ages.max():.0f}, median {np.median(ages):.0f}")
-    unnamed = int((bank.person == "").sum())
+    unnamed = int((~bank.named).sum())
     print(f"{len(people)} named people, {several} of them with several pictures; {unnamed} pictures unnamed")
     print("identities: " + ("none (built without --identities)" if bank.identity is None else "yes, for --person auto"))
     known = bank.estimates.astype(float)
@@ -30,7 +34,6 @@ def inspect_bank(path: Path, corrector: Corrector) -> None:
     print("mean absolute error of these faces, each corrected by the others (years):")
     for name, ages in (("as estimated", user.start), ("with other people", domain), ("and the person's own", both)):
         print(f"  {name:22s} {np.abs(ages - bank.ages).mean():.2f}")
-    drawn = path.with_suffix(".png")
     figure, (axis,) = new_figure(6, 4.5)
     span = np.linspace(known.min(), known.max(), 100)
     axis.scatter(known, residual, s=12, color=BLUE, alpha=0.6, label="reference")
@@ -40,3 +43,16 @@ def inspect_bank(path: Path, corrector: Corrector) -> None:
     axis.legend(frameon=False)
     save_figure(figure, drawn)
     print(f"drawn: {drawn}")
+
+
+def refuse_picture(path: Path) -> None:
+    """Raise DataError for a file that is no drawing of Matplotlib: a picture of somebody's own is not drawn over."""
+    if not path.exists():
+        return
+    try:
+        with Image.open(path) as picture:
+            if picture.format == "PNG" and str(picture.info.get("Software", "")).startswith("Matplotlib"):
+                return
+    except (OSError, ValueError, SyntaxError):
+        pass
+    raise DataError(f"{path}, where the bank would be drawn, is another picture; move it or rename the bank.")

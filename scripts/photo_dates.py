@@ -99,10 +99,11 @@ def exif_date(path: Path, trust_edit_date: bool = False) -> str:
         return ""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as image:
                 exif = image.getexif()
-        taken = exif.get_ifd(ExifTags.IFD.Exif)
+            taken = exif.get_ifd(ExifTags.IFD.Exif)
         stated = [taken.get(ExifTags.Base.DateTimeOriginal), taken.get(ExifTags.Base.DateTimeDigitized)]
         stated += [exif.get(ExifTags.Base.DateTime)] if trust_edit_date else []
         texts = [str(text).strip("\0 ") for text in stated if text]

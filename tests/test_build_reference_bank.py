@@ -48,7 +48,11 @@ def test_a_family_album_with_births_and_exif(diff_weights, fingerprint, tmp_path
     words = ["--weights", str(diff_weights), "--out", str(out), "--device", "cpu"]
     assert build(["--source", str(album), "--births", str(births), *words]) == 1
     said = capsys.readouterr().err
-    for line in ("undated.jpg: no age: its photo date is not known", "unborn.jpg: impossible date: '1990:05:01 12:00:00' is before the birth on 2000", "broken.jpg"):
+    for line in (
+        "undated.jpg: no age: its photo date is not known",
+        "unborn.jpg: impossible date: '1990:05:01 12:00:00' is before the birth on 2000",
+        "broken.jpg",
+    ):
         assert line in said
     assert said.count("left out:") == 4  # the copy is 10 years old as ben: impossible or a copy, but never twice
     bank = load_bank(out, fingerprint)
@@ -76,7 +80,10 @@ def test_names_and_tables_and_appending(diff_weights, fingerprint, tmp_path, cap
 
 def test_a_prepared_set_inspected_used_and_evaluated(diff_weights, fingerprint, synthetic_set, tmp_path, capsys):
     out = tmp_path / "drawn.npz"
-    assert build(["--source", str(synthetic_set), "--out", str(out), "--weights", str(diff_weights), "--keep-outliers"]) == 0
+    assert (
+        build(["--source", str(synthetic_set), "--out", str(out), "--weights", str(diff_weights), "--keep-outliers"])
+        == 0
+    )
     bank, manifest = load_bank(out, fingerprint), load_prepared(synthetic_set).manifest
     assert set(bank.id) == set(manifest["id"])
     bank = replace(bank, ages=bank.ages + 25)  # people that every base takes for too young
@@ -87,6 +94,7 @@ def test_a_prepared_set_inspected_used_and_evaluated(diff_weights, fingerprint, 
     errors = {line[:24].strip(): float(line.split()[-1]) for line in printed.splitlines() if line.startswith("  ")}
     assert errors["with other people"] < errors["as estimated"] - 3
     assert out.with_suffix(".png").stat().st_size > 5000
+    assert build(["--inspect", str(out), "--weights", str(diff_weights)]) == 0  # its own drawing is drawn again
     words = ["--manifest", str(synthetic_set / "manifest.csv"), "--split", "test", "--weights", str(diff_weights)]
     for name, more in (("plain", []), ("with", ["--references", str(out)])):
         assert infer2([*words, "--out", str(tmp_path / f"{name}.csv"), "--device", "cpu", *more]) == 0
@@ -153,3 +161,14 @@ def test_a_column_that_is_not_there_is_named(diff_weights, tmp_path, capsys):
     words = ["--source", str(tmp_path / "people.csv"), "--column", "age=alter", "--out", str(tmp_path / "bank.npz")]
     assert build([*words, "--weights", str(diff_weights)]) == 2
     assert "no column 'alter'; it has path, age" in capsys.readouterr().err
+
+
+def test_a_picture_beside_the_bank_is_not_drawn_over(diff_weights, synthetic_set, tmp_path, capsys):
+    out = tmp_path / "anna.npz"
+    words = ["--source", str(synthetic_set), "--out", str(out), "--weights", str(diff_weights), "--keep-outliers"]
+    assert build(words) == 0
+    portrait(tmp_path, "anna.png")
+    mine = (tmp_path / "anna.png").read_bytes()
+    assert build(["--inspect", str(out), "--weights", str(diff_weights)]) == 2
+    assert "anna.png, where the bank would be drawn, is another picture" in capsys.readouterr().err
+    assert (tmp_path / "anna.png").read_bytes() == mine

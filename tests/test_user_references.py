@@ -1,8 +1,14 @@
+import unicodedata
+from argparse import Namespace
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from common.correction import Faces
-from common.reference_bank import ReferenceBank
+from common.errors import DataError
+from common.inference import BaseEstimates
+from common.reference_bank import ReferenceBank, concatenate
 from common.user_references import (
     Shifts,
     UserReferences,
@@ -11,6 +17,8 @@ from common.user_references import (
     fit_domain,
     influence,
     personal_shift,
+    recognise,
+    who_is_asked,
 )
 
 SETTINGS = VoteSettings()
@@ -149,3 +157,59 @@ def test_what_references_did_is_said():
     assert influence(Shifts(none, none, none), anna).endswith("they change nothing")
     assert influence(Shifts(some, none, none), nobody) == "on average those of others move an age by +1.5 years"
     assert influence(Shifts(none, -some, none), anna).endswith("by +0.0 years, a person's own by -1.5")
+
+
+GROUP = "copy of 0123456789"
+
+
+def named(*names: str, identity: np.ndarray | None = None) -> ReferenceBank:
+    """A bank with one photo of each of these names."""
+    count = len(names)
+    ages = np.linspace(20, 60, count).astype(np.float32)
+    return ReferenceBank(
+        np.ones((count, 4), np.float16), ages, ages - 10, np.zeros(count, bool), np.array(names),
+        np.arange(count).astype(str), "abc", identity,
+    )  # fmt: skip
+
+
+def asked(person: str, own: ReferenceBank) -> list[str]:
+    base = BaseEstimates(None, np.empty(0, int), np.empty((1, 4)), np.empty(1), [np.zeros((8, 8, 3), np.uint8)])
+    arguments = Namespace(person=person, false_match_rate=0.01)
+    return who_is_asked(base, np.array(["x"]), own, arguments).tolist()
+
+
+def test_a_person_is_found_however_the_name_is_written():
+    decomposed = unicodedata.normalize("NFD", "Zoë")
+    own = concatenate([named("Anna", decomposed, "ZOË", "")])
+    assert own.person.tolist() == ["Anna", "Zoë", "Zoë", ""] and own.people == ["Anna", "Zoë"]
+    for name in ("Zoë", decomposed, "zoë", "ZOË "):
+        assert asked(name, own) == ["Zoë"]
+    with pytest.raises(DataError, match="shows 'Zoe'; they name Anna, Zoë."):
+        asked("Zoe", own)
+
+
+def test_the_persons_references_vote_however_the_manifest_writes_the_name():
+    user = UserReferences(named("Anna", "Zoë", "Zoë"), np.array([10.0, 30, 50]))
+    start, decomposed = np.array([30.0]), unicodedata.normalize("NFD", "zoë")
+    faces = Faces(np.ones((1, 4), np.float32), start, np.array(["x"]), np.array([decomposed]))
+    assert user.shifts(faces, start).references.tolist() == [1]
+    assert user.shifts(faces, start, np.array([decomposed])).references.tolist() == [3]
+
+
+def test_a_group_of_copies_is_no_person(monkeypatch):
+    own = named("Anna", GROUP, GROUP, "", identity=np.array([[9.0, 0], [0, 0], [0, 0], [0, 1]], np.float16))
+    assert own.people == ["Anna"] and own.named.tolist() == [True, False, False, False]
+    with pytest.raises(DataError, match=f"shows '{GROUP}'; they name Anna."):
+        asked(GROUP, own)
+    limits = []
+    monkeypatch.setattr("common.user_references.threshold", lambda rate, count: limits.append(count) or 5.0)
+    monkeypatch.setattr("common.user_references.IdentityEncoder", lambda: lambda crops: np.zeros((1, 2), np.float32))
+    crops = [np.zeros((8, 8, 3), np.uint8)]
+    assert recognise(crops, np.array(["x"]), own, 0.01).tolist() == [""] and limits == [1]
+    assert recognise(crops, np.array(["x"]), replace(own, person=np.array(["Anna", "Ben", GROUP, ""])), 0.01) == ["Ben"]
+
+
+def test_copies_still_exclude_each_other():
+    user = UserReferences(named("Anna", GROUP, GROUP), np.array([10.0, 30, 50]))
+    faces = Faces(np.ones((1, 4), np.float32), np.array([30.0]), np.array(["x"]), np.array([GROUP]))
+    assert user.shifts(faces, np.array([30.0])).references.tolist() == [1]
