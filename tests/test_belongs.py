@@ -44,7 +44,7 @@ def test_a_prepared_row_of_another_picture_is_seen(album, tmp_path, fault):
         with pytest.raises(Wrong):
             check_prepared(album, tmp_path)
     else:
-        assert check_prepared(album, tmp_path) == 8
+        check_prepared(album, tmp_path)
 
 
 @pytest.mark.parametrize("fault", ["", "age", "estimate", "stranger", "missing"])
@@ -64,7 +64,7 @@ def test_a_reference_of_another_picture_is_seen(album, tmp_path, fault):
         with pytest.raises(Wrong):
             check_bank(album, tmp_path / "bank.npz", set(ids))
     else:
-        assert check_bank(album, tmp_path / "bank.npz", set(ids)) == 8
+        check_bank(album, tmp_path / "bank.npz", set(ids))
 
 
 @pytest.mark.parametrize("fault", ["", "id", "true_age", "base_age", "age", "path"])
@@ -81,4 +81,4 @@ def test_an_estimate_of_another_picture_is_seen(album, tmp_path, fault):
         with pytest.raises(Wrong):
             check_predictions(album, tmp_path / "ages.csv", names)
     else:
-        assert check_predictions(album, tmp_path / "ages.csv", names) == 8
+        check_predictions(album, tmp_path / "ages.csv", names)
