@@ -14,6 +14,7 @@ from skimage.transform import SimilarityTransform
 
 from common.crops import TEMPLATE, TEMPLATE_SIZE
 from common.errors import DataError, WeightsError
+from common.labels import is_group
 from common.mobilefacenet import recognition_graph
 from common.paths import WEIGHTS
 
@@ -86,12 +87,13 @@ def match_people(
     Parameters
     ----------
     identity, bank_identity : [B, D] and [N, D] float, identity embeddings
-    bank_person : [N] str; photos of nobody named ('') match nobody
+    bank_person : [N] str; photos of nobody named ('') match nobody, nor do groups of copies
     allowed : [B, N] bool, the photos that a face may be compared with (never itself)
     limit : Euclidean distance that the nearest photo must be within
     """
     squares = (identity**2).sum(1)[:, None] + (bank_identity**2).sum(1)[None] - 2 * identity @ bank_identity.T
     distance = np.sqrt(np.maximum(squares, 0))  # [B, N]
-    distance = np.where(allowed & (bank_person != "")[None], distance, np.inf)
+    named = np.array([name != "" and not is_group(name) for name in bank_person.tolist()])
+    distance = np.where(allowed & named[None], distance, np.inf)
     nearest = distance.argmin(axis=1)
     return np.where(distance[np.arange(len(identity)), nearest] < limit, bank_person[nearest], "").astype(str)

@@ -259,7 +259,7 @@ def recognise(crops: list[np.ndarray], ids: np.ndarray, bank: ReferenceBank, rat
         raise DataError("The banks hold no identities; build them with --identities to use --person auto.")
     limit = threshold(rate, int(bank.named.sum()))
     identity = IdentityEncoder()(crops)
-    allowed = (np.asarray(ids, str)[:, None] != bank.id[None]) & bank.named[None]
+    allowed = np.asarray(ids, str)[:, None] != bank.id[None]
     return match_people(identity, bank.identity.astype(np.float32), bank.person, allowed, limit)
 
 

@@ -1,6 +1,7 @@
 """Banks whose labels are corrected, dated, contradictory or attacked: what enters, what is left out, what is said."""
 
 import errno
+import os
 import resource
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
@@ -176,6 +177,44 @@ def test_bad_cells_cost_their_row_and_an_interval_is_said(tmp_path):
     ]
     bank = load_bank(tmp_path / "bank.npz", "abc")
     assert bank.people == ["Anna"] and bank.ages.tolist() == [30, 31]
+
+
+def test_a_pipe_or_a_table_without_end_is_not_read(album):
+    os.mkfifo(album / "births.fifo")
+    with open(album / "births.sparse", "wb") as file:
+        file.truncate(300 << 20)
+    for name in ("births.fifo", "births.sparse"):
+        for source, more in ((album / "album", ["--births", str(album / name)]), (album / name, [])):
+            with pytest.raises(DataError, match=f"{name} is no table: it is no regular file of at most 256 MB"):
+                build(words(source, album / "x.npz", *more), Brightness())
+
+
+def test_a_column_may_be_named_as_the_table_writes_it(tmp_path):
+    draw(tmp_path / "a.png", (30, 1, 1))
+    table = tmp_path / "people.csv"
+    table.write_text("path,Age,Alter in Jahren,Wer\na.png,99,31,anna\n")
+    columns = ["--column", "age=Alter in Jahren", "--column", "person=Wer"]
+    assert build(words(table, tmp_path / "x.npz", *columns), Brightness()) == []
+    bank = load_bank(tmp_path / "x.npz", "abc")
+    assert bank.ages.tolist() == [31] and bank.people == ["anna"]
+    with pytest.raises(DataError, match="no column 'alter'; it has path, age, Alter in Jahren, Wer"):
+        build(words(table, tmp_path / "y.npz", "--column", "age=alter"), Brightness())
+
+
+def test_a_folder_without_pictures_is_said(album):
+    (album / "empty").mkdir()
+    with pytest.raises(DataError, match="empty names no pictures"):
+        build(words(album / "empty", album / "x.npz", "--age-pattern", r"(\d)"), Brightness())
+
+
+def test_birth_dates_in_a_table_with_the_dates_of_the_photos(tmp_path):
+    draw(tmp_path / "a.png", (30, 1, 1), taken="2010:07:02 12:00:00")
+    draw(tmp_path / "b.png", (20, 1, 1), taken="2010:07:02 12:00:00")
+    table = tmp_path / "people.csv"
+    table.write_text("path,birth_date,Photo Date\na.png,2.7.1980,\nb.png,1980,2.7.2000\nc.png,1980,2000-13\n")
+    (problem,) = build(words(table, tmp_path / "x.npz"), Brightness())
+    assert problem == "c.png: no age: '2000-13' is an impossible date."
+    assert load_bank(tmp_path / "x.npz", "abc").ages.tolist() == pytest.approx([30, 20], abs=0.01)
 
 
 def test_names_and_folders_date_after_exif_and_are_counted(tmp_path, capsys):

@@ -76,6 +76,8 @@ def test_names_and_tables_and_appending(diff_weights, fingerprint, tmp_path, cap
     printed = capsys.readouterr()
     assert "1 person corrected" in printed.out and not printed.err
     assert sorted(load_bank(out, fingerprint).ages) == [30, 31, 42]
+    assert build(["--source", str(table), "--column", "age=alter", "--append", *words]) == 0
+    assert "in the bank already: 2 of 2 pictures" in capsys.readouterr().out
 
 
 def test_a_prepared_set_inspected_used_and_evaluated(diff_weights, fingerprint, synthetic_set, tmp_path, capsys):

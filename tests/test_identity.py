@@ -35,6 +35,8 @@ def test_the_nearest_photo_within_the_threshold_says_who_it_is():
     allowed = np.ones((4, 3), bool)
     assert match_people(faces, photos, people, allowed, 0.38).tolist() == ["anna", "", "", ""]  # 0.39 away is too far
     assert match_people(faces, photos, people, allowed, 0.4).tolist() == ["anna", "", "ben", ""]  # nobody: no name
+    group = np.array(["anna", "copy of 12", "copy of 12"])
+    assert match_people(faces, photos, group, allowed, 0.4).tolist() == ["anna", "", "", ""]  # copies are no person
     allowed[0, 0] = False
     assert match_people(faces, photos, people, allowed, 0.71).tolist()[0] == "ben"  # never by the photo itself
 
