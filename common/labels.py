@@ -80,13 +80,14 @@ def parse_ages(table: pd.DataFrame) -> Ages:
     columns = [table[name].tolist() if name in table.columns else [""] * len(table) for name in NUMBERS]
     for row, cells in enumerate(zip(*columns, strict=True)):
         try:
-            values[row] = _row_age(*cells)
+            values[row] = row_age(*cells)
         except ValueError as error:
             problems[row] = str(error)
     return Ages(values, problems)
 
 
-def _row_age(exact: str, lowest: str, highest: str) -> Age:
+def row_age(exact: str, lowest: str, highest: str) -> Age:
+    """The age that the three cells of NUMBERS state together; raises ValueError, see `parse_age`."""
     stated, low, high = parse_age(exact), parse_age(lowest), parse_age(highest)
     if not all(math.isnan(bound) for bound in (low.low, low.high, high.low, high.high)):
         raise ValueError("age_min and age_max each take one number")
@@ -99,7 +100,7 @@ def _row_age(exact: str, lowest: str, highest: str) -> Age:
     return stated
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
+def read_table(path: str | Path, kind: str = "table") -> pd.DataFrame:
     """A CSV as texts [N rows], whatever a spreadsheet made of it: BOM, semicolons or tabs, trailing commas, capitals.
 
     KNOWN columns come in their own spelling. A row with more cells than the header has gets an unreadable age, so that
@@ -108,7 +109,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"There is no table at {path}; check the name.") from None
+        raise DataError(f"There is no {kind} at {path}; check the name.") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is no UTF-8 text; save the table as 'CSV UTF-8'.") from None
     except OSError as error:

@@ -4,6 +4,7 @@ A reader is a function `(source, options) -> list[Entry | Problem]`. To add a se
 """
 
 import io
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import DataError
+from common.labels import NUMBERS, person_name, row_age
 from common.manifest import renamed
 from common.synthetic import generate_faces
 from scripts.data_readers_names import read_aaf, read_afad, read_agedb
@@ -86,11 +88,12 @@ def read_csv(source: Source, options: dict) -> list[Entry | Problem]:
     for row in table.to_dict("records"):
         name = folder + row["path"]
         try:
-            ages = {key: number(row.get(key, "")) for key in ("age", "age_min", "age_max")}
+            stated = row_age(*(row.get(key, "") for key in NUMBERS))
         except ValueError as error:
-            entries.append(Problem(name, f"its age is no number ({error})"))
+            entries.append(Problem(name, f"its age cannot be used: {error}"))
             continue
-        texts = {key: row[key].strip().lower() if key != "person" else row[key].strip() for key in present}
+        ages = {key: None if math.isnan(age) else age for key, age in zip(NUMBERS, stated, strict=True)}
+        texts = {key: person_name(row[key]) if key == "person" else row[key].strip().lower() for key in present}
         entries.append(Entry(name, **ages, **texts, ready_crop=options["crops"]))
     return entries
 
@@ -101,7 +104,7 @@ class SyntheticSource(Source):
     def __init__(self, count: int, seed: int, size: int):
         crops, self.labels = generate_faces(count, seed, size)
         self.files = dict(zip(self.labels["name"], map(_png, crops), strict=True))
-        self.root, self.names = Path("synthetic"), list(self.files)
+        self.root, self.names, self.problems = Path("synthetic"), list(self.files), []
 
     def read(self, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
         """Yield (name, PNG bytes) of the wanted faces."""

@@ -1,17 +1,23 @@
 """What every reader of a data set shares: a labelled picture, a source of files, labels from names or from tables."""
 
-import io
+import math
 import re
 import tarfile
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from lzma import LZMAError
 from pathlib import Path
 
 import pandas as pd
 
 from common.crops import IMAGE_SUFFIXES
 from common.errors import DataError
+from common.labels import parse_age, parse_table
 
+LARGEST_FILE = 200 * 2**20  # bytes; no picture or table of labels is larger
+AFTER_END = 64 * 2**20  # bytes read behind the end mark of an archive, to verify what it is packed in
 GENDERS = {"m": "male", "f": "female"}  # by the first letter in small letters; anything else is unknown
 
 
@@ -46,61 +52,91 @@ class Problem:
 
 @dataclass
 class Source:
-    """A folder, a tar or tar.gz, or a folder's CSV file; every name is relative to it."""
+    """A folder, a tar or tar.gz, or a folder's CSV file; every name is relative to it.
+
+    `problems` are files of it that are never read: larger than LARGEST_FILE, sparse, or twice in an archive.
+    """
 
     root: Path
     names: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
     def __post_init__(self):
         if not self.root.exists():
             raise DataError(f"There is nothing at {self.root}; give a folder, a .tar, a .tar.gz or a CSV file.")
         if self.root.is_dir():
-            self.names = sorted(
-                path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file()
-            )
+            files = [path for path in self.root.rglob("*") if path.is_file()]
+            sizes = [(path.relative_to(self.root).as_posix(), path.stat().st_size) for path in files]
         else:
-            self.names = sorted(name for name, _ in self._members())
+            sizes = [
+                (member.name, LARGEST_FILE + 1 if member.issparse() else member.size) for member in self._members()
+            ]
+        names = [name for name, _ in sizes]
+        twice = {name for name, count in Counter(names).items() if count > 1}
+        large = {name for name, size in sizes if size > LARGEST_FILE} - twice
+        self.problems += [Problem(name, "its name is in the archive twice") for name in sorted(twice)]
+        self.problems += [Problem(name, "larger than any picture, or sparse") for name in sorted(large)]
+        self.names = sorted(set(names) - twice - large)
 
-    def _members(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    def _members(self) -> Iterator[tarfile.TarInfo]:
+        """The files of an archive; raises DataError if it is none, or is cut off or damaged anywhere."""
         try:
             with tarfile.open(self.root) as archive:
-                for member in archive:
-                    if member.isfile():
-                        yield member.name, lambda member=member: archive.extractfile(member).read()
-        except tarfile.TarError:
-            raise DataError(f"{self.root} is neither a folder nor a readable tar archive.") from None
+                yield from (member for member in archive if member.isfile())
+                self._check_end(archive)
+        except (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(
+                f"{self.root} is neither a folder nor a readable tar archive, or is damaged ({reason}); get it again."
+            ) from None
+
+    def _check_end(self, archive: tarfile.TarFile) -> None:
+        archive.fileobj.seek(archive.offset)
+        mark = archive.fileobj.read(tarfile.BLOCKSIZE)
+        if mark != b"\0" * tarfile.BLOCKSIZE:
+            raise DataError(f"{self.root} is cut off or damaged: it ends without an end mark; get it again.")
+        read = 0
+        while (part := archive.fileobj.read(2**20)) and (read := read + len(part)) < AFTER_END:
+            pass  # a packed archive is verified when it is read to its end
 
     def images(self) -> list[str]:
         """Names that end like a picture's."""
         return [name for name in self.names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
 
     def read(self, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, bytes) of the wanted files in the order they are stored in."""
+        """Yield (name, bytes) of the wanted files in the order they are stored in; raises DataError."""
+        wanted = wanted & set(self.names)
         if self.root.is_dir():
             for name in sorted(wanted):
-                if (self.root / name).is_file():
+                try:
                     yield name, (self.root / name).read_bytes()
-        else:
-            for name, read in self._members():
-                if name in wanted:
-                    yield name, read()
+                except OSError as error:
+                    raise DataError(f"{self.root / name} cannot be read ({error.strerror}).") from None
+            return
+        try:
+            with tarfile.open(self.root) as archive:
+                for member in archive:
+                    if member.name in wanted and member.isfile():
+                        yield member.name, archive.extractfile(member).read()
+        except (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError) as error:
+            raise DataError(f"{self.root} is damaged ({error}); get it again.") from None
 
     def find(self, file_name: str) -> str:
         """The first of the least deep names whose last part is this ('' if there is none)."""
         found = (name for name in self.names if name.rsplit("/", 1)[-1] == file_name)
         return min(found, key=lambda name: name.count("/"), default="")
 
-    def table(self, file_name: str, separator: str = ",") -> tuple[str, pd.DataFrame]:
-        """The CSV of this name: (its folder with a closing slash or '', its rows as text)."""
+    def table(self, file_name: str) -> tuple[str, pd.DataFrame]:
+        """The table of this name: (its folder with a closing slash or '', its rows as text; see `parse_table`)."""
         found = self.find(file_name)
         if not found:
             raise DataError(f"{self.root} holds no {file_name}; give the folder or archive that does.")
         _, content = next(self.read({found}))
         try:
-            table = pd.read_csv(io.BytesIO(content), sep=separator, dtype=str, keep_default_na=False)
-        except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-            raise DataError(f"{self.root}: {found} cannot be read as a table ({error}).") from None
-        return found.removesuffix(file_name), table.rename(columns=str.strip)
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise DataError(f"{self.root}: {found} is no UTF-8 text; save the table as 'CSV UTF-8'.") from None
+        return found.removesuffix(file_name), parse_table(text, f"{self.root}: {found}")
 
     def by_ending(self, parts: int, names: list[str] | None = None) -> dict[str, str]:
         """Names of pictures (all, or of `names`) by their last `parts` parts."""
@@ -133,13 +169,16 @@ def from_table(
         try:
             found.append(describe(row))
         except ValueError as error:
-            found.append(Problem(row[needed[0]], f"its age is no number ({error})"))
+            found.append(Problem(row[needed[0]], f"its age cannot be used: {error}"))
     return found
 
 
 def number(text: str) -> float | None:
-    """The number a text stands for, None for an empty one; raises ValueError for any other text."""
-    return float(text) if str(text).strip() else None
+    """The exact age that a text states, None for an unknown one; raises ValueError for any other text."""
+    stated = parse_age(text)
+    if not (math.isnan(stated.low) and math.isnan(stated.high)):
+        raise ValueError(f"'{text}' is an interval")
+    return None if math.isnan(stated.age) else stated.age
 
 
 def gender_of(text: str) -> str:

@@ -174,7 +174,7 @@ def read_adience(source: Source, options: dict) -> list[Entry | Problem]:
     entries: list[Entry | Problem] = []
     for fold in range(5):
         title = f"fold_{fold}_data.txt"
-        _, table = source.table(title, "\t")
+        _, table = source.table(title)
 
         def describe(row: dict[str, str], fold=fold) -> Entry:
             ends = [

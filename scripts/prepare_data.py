@@ -3,7 +3,8 @@
     python scripts/prepare_data.py utkface --source UTKFace.tar --out data/prepared/utkface
     python scripts/prepare_data.py synthetic --count 2000 --out data/prepared/synthetic
 
-Writes manifest.csv, crops.npy, left_out.csv, ages.png and prepared.json. Run it again to resume.
+Writes manifest.csv, crops.npy, left_out.csv, ages.png and prepared.json. Run it again to go on, or to take over what
+changed in the source: every picture is known by its bytes.
 """
 
 import argparse
@@ -21,12 +22,25 @@ from common.crops import align_face, decode_image, resize_crop
 from common.drawing import BLUE, new_figure, save_figure
 from common.errors import DataError, ImageError, UserError
 from common.faces import Face, FaceDetector
-from common.manifest import COLUMNS, OLDEST, SPLITS, age_bounds, read_manifest, write_crops
+from common.files import only_writer, write_whole
+from common.labels import read_table
+from common.manifest import (
+    COLUMNS,
+    CROPS,
+    DIGESTS,
+    OLDEST,
+    SPLITS,
+    age_bounds,
+    load_prepared,
+    read_manifest,
+    write_crops,
+    write_index,
+)
 from common.splits import assign_splits, components, conflicting, duplicate_pairs, equal_pairs
 from scripts.data_readers import READERS, SyntheticSource
 from scripts.data_readers_source import Entry, Problem, Source
+from scripts.prepare_store import CropStore, Key
 
-SAVE_EVERY = 500  # pictures between two savings of the progress
 OWN_OPTIONS = {"count": "synthetic", "seed": "synthetic", "label": "appareal"}  # options of one set alone
 
 
@@ -120,51 +134,49 @@ def faces_in(faces: list[Face], box: tuple[float, float, float, float]) -> list[
     return sorted((face for face in faces if distance(face) < np.inf), key=distance)
 
 
-def pack_crops(source: Source, entries: list[Entry], out: Path, size: int) -> pd.DataFrame:
-    """Write the crop of entry i to row i of crops.partial.npy; resumes from progress.csv.
+def cut_of(entry: Entry) -> str:
+    """How the face is cut out of an entry's picture: as it is, in a box, or the largest one."""
+    return "ready" if entry.ready_crop else "" if entry.box is None else " ".join(f"{edge:g}" for edge in entry.box)
 
-    Returns a table indexed by entry number with `id` (SHA-1 of the bytes) and `problem` ('' if fine).
+
+def read_ids(source: Source, entries: list[Entry]) -> pd.Series:
+    """SHA-1 of the bytes of every entry's picture, '' where there is none, by its path."""
+    wanted = {entry.path for entry in entries}
+    bar = tqdm(source.read(wanted), total=len(wanted), desc="reading", unit="file", disable=len(wanted) < 500)
+    ids = {name: hashlib.sha1(data).hexdigest() for name, data in bar}
+    return pd.Series([ids.get(entry.path, "") for entry in entries], index=[entry.path for entry in entries], dtype=str)
+
+
+def pack_crops(source: Source, entries: list[Entry], ids: pd.Series, store: CropStore, size: int) -> pd.DataFrame:
+    """Make the crop of every entry that has none in the store yet.
+
+    Returns a table, a row for each entry, with `id`, `cut` and `problem` ('' if fine).
     """
-    packed, progress = out / "crops.partial.npy", out / "progress.csv"
-    if progress.is_file() and packed.is_file():
-        done = pd.read_csv(progress, dtype=str, keep_default_na=False)
-        done.index = done.pop("row").astype(int)
-        crops = np.lib.format.open_memmap(packed, mode="r+")
-    else:
-        done = pd.DataFrame({"id": [], "problem": []}, index=pd.Index([], name="row"), dtype=str)
-        crops = np.lib.format.open_memmap(packed, "w+", np.uint8, (len(entries), size, size, 3))
-    finished = {row: (record.id, record.problem) for row, record in zip(done.index, done.itertuples(), strict=True)}
-    waiting = {entry.path: row for row, entry in enumerate(entries) if row not in finished}
+    keys = [Key(ids[entry.path], cut_of(entry)) for entry in entries]
+    store.take_finished(set(keys))
+    waiting = {entry.path: row for row, entry in enumerate(entries) if keys[row].id and keys[row] not in store}
     make = CropMaker(size)
-    bar = tqdm(source.read(set(waiting)), total=len(entries), initial=len(finished), desc="crops", unit="face")
-    for name, data in bar:
-        row, problem = waiting.pop(name), ""
+    for name, data in tqdm(source.read(set(waiting)), total=len(waiting), desc="crops", unit="face"):
+        row = waiting[name]
+        if hashlib.sha1(data).hexdigest() != keys[row].id:
+            raise DataError(f"{name} changed while it was prepared; run the same command again.")
         try:
-            crops[row] = make(entries[row], data)
+            store.add(keys[row], make(entries[row], data))
         except ImageError as error:
-            problem = str(error)
-        finished[row] = (hashlib.sha1(data).hexdigest(), problem)
-        if len(finished) % SAVE_EVERY == 0:
-            _save_progress(finished, crops, progress)
-    finished |= {row: ("", f"{name}: there is no such file.") for name, row in waiting.items()}
-    return _save_progress(finished, crops, progress)
+            store.fail(keys[row], str(error).removeprefix(f"{name}: "))
+    reasons = [store.problems.get(key, "" if key.id else "there is no such file.") for key in keys]
+    problem = [f"{entry.path}: {reason}" if reason else "" for entry, reason in zip(entries, reasons, strict=True)]
+    return pd.DataFrame({"id": [key.id for key in keys], "cut": [key.cut for key in keys], "problem": problem})
 
 
-def _save_progress(finished: dict, crops: np.memmap, path: Path) -> pd.DataFrame:
-    crops.flush()
-    table = pd.DataFrame.from_dict(finished, orient="index", columns=["id", "problem"]).sort_index()
-    table.to_csv(path, index_label="row")
-    return table
-
-
-def build_manifest(entries: list[Entry], packed: pd.DataFrame, crops: np.ndarray, published: dict[str, str]):
-    """Manifest of the usable entries, their row numbers in `crops`, and the problems of all others."""
+def build_manifest(entries: list[Entry], packed: pd.DataFrame, store: CropStore, published: dict[str, str]):
+    """Manifest of the usable entries, their numbers among all, and the problems of all others."""
     table = pd.DataFrame([vars(entry) for entry in entries])
     table["id"], problem = packed["id"].to_numpy(), packed["problem"].copy()
     repeated = table["id"].duplicated() & (problem == "")
     rows = np.flatnonzero(problem == "")
     manifest = table.iloc[rows].reset_index(drop=True)
-    pairs = duplicate_pairs(crops[rows])
+    pairs = duplicate_pairs(store.crops(keys_of(packed, rows)))
     group = components(len(rows), np.concatenate([pairs, equal_pairs(manifest["id"])]))
     conflict = pd.Series(False, index=table.index)
     conflict.iloc[rows] = conflicting(manifest, group)
@@ -177,6 +189,11 @@ def build_manifest(entries: list[Entry], packed: pd.DataFrame, crops: np.ndarray
     further = pd.DataFrame(list(manifest["further"]), index=manifest.index).fillna("")
     manifest = pd.concat([manifest[COLUMNS], further], axis=1)
     return manifest.loc[keep].reset_index(drop=True), rows[keep], left_out
+
+
+def keys_of(packed: pd.DataFrame, rows: np.ndarray) -> list[Key]:
+    """The keys of these rows [M] of what `pack_crops` returns."""
+    return [Key(row.id, row.cut) for row in packed.iloc[rows].itertuples()]
 
 
 def save_histogram(manifest: pd.DataFrame, path: Path) -> None:
@@ -208,53 +225,116 @@ def summarise(out: Path, manifest: pd.DataFrame, left_out: pd.DataFrame) -> None
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    """Run the whole preparation; raises DataError if it cannot be done."""
+    """Run the whole preparation, or take over what changed; raises DataError if it cannot be done."""
     out: Path = arguments.out
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; --out takes a folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with only_writer(out / CROPS):
+            _prepare(out, arguments)
+    except OSError as error:
+        raise DataError(f"{out} cannot be written ({error.strerror}); is the disk full?") from None
+
+
+def _prepare(out: Path, arguments: argparse.Namespace) -> None:
     settings = {
         key: str(value) if isinstance(value, Path) else value
         for key, value in vars(arguments).items()
         if key != "out" and OWN_OPTIONS.get(key, arguments.name) == arguments.name
     }
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; --out takes a folder.")
     done, started = out / "prepared.json", out / "started.json"
     for earlier in (done, started):
-        if earlier.is_file() and json.loads(earlier.read_text()) != settings:
+        if earlier.is_file() and _settings_of(earlier) != settings:
             raise DataError(f"{out} was prepared with other settings ({earlier}); give another --out or delete it.")
-    if not done.is_file():
+    if not (done.is_file() and arguments.name == "synthetic"):  # drawn faces change with their settings alone
         source, entries = open_source(arguments)
-        out.mkdir(parents=True, exist_ok=True)
-        started.write_text(json.dumps(settings, indent=1))
+        write_whole(started, json.dumps(settings, indent=1))
         finish(out, source, entries, arguments)
-        started.rename(done)
+        started.replace(done)
     left_out = pd.read_csv(out / "left_out.csv", dtype=str, keep_default_na=False)
     summarise(out, read_manifest(out / "manifest.csv"), left_out)
 
 
-def finish(out: Path, source: Source, entries: list[Entry | Problem], arguments: argparse.Namespace) -> None:
-    """Pack the crops and write every file but prepared.json."""
+def _settings_of(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text())
+    except ValueError:  # cut off by a kill
+        return None
+
+
+def usable(entries: list[Entry | Problem]) -> tuple[list[Entry], list[Problem]]:
+    """The entries with a possible label, each path once, and the problems of the others."""
     problems = [entry for entry in entries if isinstance(entry, Problem)]
-    good, listed = [], set()
+    good: dict[str, Entry] = {}
     for entry in entries:
         if isinstance(entry, Entry):
-            reason = "listed twice; its first label is used" if entry.path in listed else impossible(entry)
+            reason = "listed twice; its first label is used" if entry.path in good else impossible(entry)
             if reason:
                 problems.append(Problem(entry.path, reason))
             else:
-                good.append(entry)
-                listed.add(entry.path)
-    packed = pack_crops(source, good, out, arguments.size)
-    crops = np.load(out / "crops.partial.npy", mmap_mode="r")
-    manifest, rows, left_out = build_manifest(good, packed, crops, read_split_file(arguments.split_file))
-    if manifest.empty:
-        raise DataError(f"Not one of {len(good)} pictures could be used; the first: {left_out[0].reason}")
-    write_crops(out / "crops.npy", crops, rows)
-    manifest.to_csv(out / "manifest.csv", index=False)
+                good[entry.path] = entry
+    return list(good.values()), problems
+
+
+def finish(out: Path, source: Source, entries: list[Entry | Problem], arguments: argparse.Namespace) -> None:
+    """Pack the crops and write every file but prepared.json; an unchanged source changes nothing."""
+    good, problems = usable(entries)
+    problems += source.problems
+    published = read_split_file(arguments.split_file)
+    ids = read_ids(source, good)
+    told = repr((good, problems, list(ids), sorted(published.items())))
+    digest = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
+    if unchanged(out, digest):
+        print(f"{out}: nothing changed in the source.")
+        return
+    store = CropStore(out, arguments.size)
+    try:
+        packed = pack_crops(source, good, ids, store, arguments.size)
+        manifest, rows, left_out = build_manifest(good, packed, store, published)
+        if manifest.empty:
+            raise DataError(f"Not one of {len(good)} pictures could be used; the first: {left_out[0].reason}")
+        tell_changes(out, manifest)
+        (out / "prepared.json").unlink(missing_ok=True)  # until all files fit together again
+        write_crops(out / CROPS, store.crops(keys_of(packed, rows)), np.arange(len(rows)))
+    finally:
+        store.close()
+    write_whole(out / "manifest.csv", manifest.to_csv(index=False))
     table = pd.DataFrame([vars(problem) for problem in problems + left_out], columns=["path", "reason"])
-    table.to_csv(out / "left_out.csv", index=False)
+    write_whole(out / "left_out.csv", table.to_csv(index=False))
     save_histogram(manifest, out / "ages.png")
-    for name in ("crops.partial.npy", "progress.csv"):
-        (out / name).unlink()
+    write_index(out, manifest["id"], packed["cut"].iloc[rows], digest)
+    store.discard()
+
+
+def unchanged(out: Path, digest: str) -> bool:
+    """Whether a folder was prepared from what this is the digest of, and its files are still those."""
+    try:
+        noted = json.loads((out / DIGESTS).read_text())
+        same = noted.get("source") == digest and (out / "prepared.json").is_file() and (out / "left_out.csv").is_file()
+        return same and len(load_prepared(out).manifest) > 0
+    except (OSError, ValueError):  # a DataError is one
+        return False
+
+
+def tell_changes(out: Path, manifest: pd.DataFrame) -> None:
+    """Say what changed since the folder was prepared, if it was: "3 labels changed, 2 pictures added, 1 gone"."""
+    try:
+        before = read_manifest(out / "manifest.csv").drop_duplicates("path").set_index("path")
+    except DataError:
+        return
+    now = manifest.set_index("path")
+    both = now.index.intersection(before.index)
+    other = (before.loc[both, "id"] != now.loc[both, "id"]).to_numpy()
+    ages, ages_now = (np.stack(age_bounds(table.loc[both])).astype(float) for table in (before, now))  # [2, N] years
+    texts = ["person", "gender", "group"]
+    same = (before.loc[both, texts] == now.loc[both, texts]).all(axis=1).to_numpy() & (ages == ages_now).all(axis=0)
+    counts = {
+        "labels changed": int((~same & ~other).sum()), "pictures exchanged": int(other.sum()),
+        "pictures added": len(now.index.difference(before.index)), "gone": len(before.index.difference(now.index)),
+    }  # fmt: skip
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    print(f"{out}: {said or 'the same pictures and labels'}.")
 
 
 def read_split_file(path: Path | None) -> dict[str, str]:
@@ -262,9 +342,9 @@ def read_split_file(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        table = pd.read_csv(path, dtype=str)
-        return dict(zip(table["name"], table["split"], strict=True))
-    except (OSError, KeyError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        table = read_table(path)
+        return dict(zip(table["name"], table["split"].str.strip(), strict=True))
+    except (KeyError, DataError) as error:
         raise DataError(f"--split-file {path} must be a CSV with the columns name,split ({error}).") from None
 
 

@@ -27,7 +27,7 @@ from AgeRegBaseline.AgeRegBaseline__main import main as train_base
 from common.checkpoints import MODEL_FILE, fingerprint, load_bar, trained_on
 from common.controls import control_table, recalibrations
 from common.errors import DataError, UserError
-from common.manifest import PreparedSet, age_bounds, load_prepared
+from common.manifest import CROPS, DIGESTS, INDEX, PreparedSet, age_bounds, load_prepared
 from common.metrics import interval_metrics, point_metrics
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.predictions import prediction_table, read_predictions, write_predictions
@@ -107,9 +107,11 @@ def write_data(prepared: PreparedSet, fold: Fold, out: Path) -> Path:
     folder = out / "data" / f"{prepared.folder.resolve().name}_{fold.name}"
     folder.mkdir(parents=True, exist_ok=True)
     prepared.manifest.assign(split=fold.split).to_csv(folder / "manifest.csv", index=False)
-    crops = folder / "crops.npy"
-    crops.unlink(missing_ok=True)
-    crops.symlink_to((prepared.folder / "crops.npy").resolve())
+    for name in (CROPS, INDEX, DIGESTS):
+        link, original = folder / name, (prepared.folder / name).resolve()
+        link.unlink(missing_ok=True)
+        if original.is_file():
+            link.symlink_to(original)
     (folder / "prepared.json").write_text(json.dumps({"protocol_fold": fold.name}) + "\n")
     return folder
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from common.errors import DataError, UserError
-from common.manifest import COLUMNS, load_prepared, write_crops
+from common.manifest import COLUMNS, load_prepared, write_crops, write_index
 
 Condition = tuple[str, list[str]]
 
@@ -70,6 +70,7 @@ def select(arguments: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     write_crops(out / "crops.npy", prepared.crops, rows)
     prepared.manifest.iloc[rows].to_csv(out / "manifest.csv", index=False)
+    write_index(out, prepared.manifest["id"].iloc[rows])
     settings = json.loads((arguments.folder / "prepared.json").read_text())
     conditions = {name: dict(getattr(arguments, name)) for name in ("only", "without")}
     (out / "prepared.json").write_text(json.dumps(settings | {"name": out.name, "selected": conditions}, indent=1))

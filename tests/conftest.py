@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from AgeRegBaseline.AgeRegBaseline__main import main as train_main
-from common.manifest import load_prepared
+from common.manifest import load_prepared, write_index
 from DiffPipeline6.DiffPipeline6__main import main as diff_main
 from scripts.prepare_data import main as prepare_main
 
@@ -27,6 +27,7 @@ def with_intervals(folder: Path, out: Path) -> Path:
     table["age"] = np.nan
     table.to_csv(out / "manifest.csv", index=False)
     np.save(out / "crops.npy", prepared.crops)
+    write_index(out, table["id"])
     (out / "prepared.json").write_text("{}")
     return out
 

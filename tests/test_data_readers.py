@@ -64,7 +64,7 @@ def test_morph2(prepare):
     ]
     assert manifest["split"].iloc[0] == manifest["split"].iloc[1]
     reasons = left_out(prepare.out)
-    assert "no number" in reasons["Album2/300002_00F24.JPG"]
+    assert "'x' is no age" in reasons["Album2/300002_00F24.JPG"]
     assert "no such file" in reasons["MORPH/Album2/300003_00F24.JPG"]
 
 
