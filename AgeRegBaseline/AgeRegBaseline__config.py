@@ -35,9 +35,12 @@ LARGE = {
     "epochs": 8,
 }
 
+FINETUNE = {"learning_rate": 1e-4, "keep_init": 0.5, "epochs": 3}  # a little further from weights that are good
+
 PRESETS = {
     "light": {},
     "released": RELEASED,
+    "finetune": {**RELEASED, **FINETUNE},
     "large": {**RELEASED, **LARGE},
     "vgg16_kl": {
         "backbone": "vgg16",
@@ -77,7 +80,7 @@ class AgeRegBaselineConfig(BARConfig):
         train_size: Side in pixels of the images trained on (0: input_size, which is what estimates are made at).
         augmentation: Factor on every augmentation strength; 0 turns it off.
         patience: Epochs without a better validation error before stopping early.
-        limit: Use at most this many faces of each split and set (0: all).
+        limit: Use at most this many faces of each split and set, drawn by the seed (0: all).
         checkpoint_steps: Steps between two savings of latest_model.ckpt.
         precision: auto, bf16 or no (float32).
         device: auto, cpu or cuda.

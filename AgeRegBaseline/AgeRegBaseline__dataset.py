@@ -10,7 +10,7 @@ from torch import Tensor
 
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from common.errors import DataError
-from common.manifest import PreparedSet, age_bounds, load_prepared
+from common.manifest import PreparedSet, age_bounds, drawn, load_prepared
 
 
 class Batch(NamedTuple):
@@ -28,11 +28,20 @@ class Batch(NamedTuple):
 class FaceSet:
     """The labelled rows of one split over several prepared sets, addressed by one running number.
 
-    `teacher` is a folder of soft labels (see scripts/make_teacher.py). Raises DataError if a folder is no prepared set
+    `limit` of each set are drawn at random by `seed` (0: all). `teacher` is a folder of soft labels (see
+    scripts/make_teacher.py). Raises DataError if a folder is no prepared set
     or has no soft labels, if the crops differ in size, or if no row is left.
     """
 
-    def __init__(self, folders: Sequence[str | Path], split: str, crop_size: int, limit: int = 0, teacher: str = ""):
+    def __init__(
+        self,
+        folders: Sequence[str | Path],
+        split: str,
+        crop_size: int,
+        limit: int = 0,
+        teacher: str = "",
+        seed: int = 0,
+    ):
         self.crops: list[np.ndarray] = []
         self.soft = [soft_labels(Path(teacher), load_prepared(folder)) for folder in folders] if teacher else []
         owners, rows, lows, highs, self.manifests = [], [], [], [], []
@@ -46,7 +55,7 @@ class FaceSet:
             low, high = age_bounds(prepared.manifest)
             chosen = prepared.rows(split)
             chosen = chosen[~np.isnan(low[chosen])]
-            chosen = chosen[:limit] if limit else chosen
+            chosen = drawn(chosen, limit, seed)
             self.crops.append(prepared.crops)
             self.manifests.append(prepared.manifest.iloc[chosen])
             owners.append(np.full(len(chosen), number))

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig, parse_arguments
-from AgeRegBaseline.AgeRegBaseline__train import fit, start_run
+from AgeRegBaseline.AgeRegBaseline__train import fit, start_is_best, start_run
 from common.errors import UserError
 from common.processes import from_main, is_main, launched
-from common.runs import beside, discard_unused, new_run, open_run
+from common.runs import beside, discard_unused, new_run, open_run, sentence_of
 from scripts.prepare_data import prepare_synthetic
 
 
@@ -36,8 +36,8 @@ def main(argv: list[str] | None = None) -> int:
                 f"{len(run.faces)} faces to train on, {len(run.validation)} to select by{together}; run folder {folder}"
             )
         weights = fit(run)
-    except UserError as error:
-        print(f"AgeRegBaseline: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"AgeRegBaseline: {sentence_of(error)}", file=sys.stderr)
         if is_main() and not options.resume:
             discard_unused(folder)
         return 2
@@ -49,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
             )
         return 130
     if is_main():
-        print(f"Best validation error {run.progress.best:.2f} years; weights in {weights}")
+        best = f"{run.progress.best:.2f} years"
+        kept = f"No epoch was better than the start ({best}), whose weights are kept in {weights}"
+        print(kept if start_is_best(run) else f"Best validation error {best}; weights in {weights}")
         print(f"Try them: python {beside(__file__, 'AgeRegBaseline__infer2.py')} PHOTO --weights {weights}")
     return 0
 

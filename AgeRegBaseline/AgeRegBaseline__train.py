@@ -1,6 +1,7 @@
 """The training loop: every step is a function of (config, step), so a run can be cut anywhere and go on exactly."""
 
 import time
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,9 +26,10 @@ from common.bar import BAR, DECODES, central_view, estimate
 from common.checkpoints import git_commit, load_bar, load_checkpoint, save_bar, save_checkpoint, settings_of
 from common.depthwise import Float32DepthwiseBackward
 from common.files import write_whole
-from common.metrics import summarise
+from common.metrics import not_finite_words, summarise
 from common.predictions import prediction_table, write_predictions
 from common.processes import StopRequest, averaged, draw_seed, from_main, keep_freed_memory, own_part
+from common.runs import check_finite
 
 BEST, LATEST = "best_model.ckpt", "latest_model.ckpt"
 EVALUATION_BATCH = 256
@@ -85,8 +87,8 @@ def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, re
     Batch-norm normalises by the part of its own process; the running statistics are those of the main process.
     """
     keep_freed_memory()
-    faces = FaceSet(folders, "base", config.crop_size, config.limit, config.teacher)
-    validation = FaceSet(folders, "val", config.crop_size, config.limit)
+    faces = FaceSet(folders, "base", config.crop_size, config.limit, config.teacher, config.seed)
+    validation = FaceSet(folders, "val", config.crop_size, config.limit, seed=config.seed)
     order = TrainingOrder(faces, config)
     model = build_model(config).to(memory_format=torch.channels_last)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and bf16_pays(config))
@@ -162,9 +164,13 @@ def compute_gradients(run: Run, batch: Batch, number: int) -> tuple[float, float
 
 
 def train_step(run: Run, batch: Batch, number: int) -> tuple[float, float]:
-    """One optimizer step, all of its randomness drawn from (seed, number); returns as `compute_gradients`."""
+    """One optimizer step, all of its randomness drawn from (seed, number); returns as `compute_gradients`.
+
+    Raises DataError, the weights being as before, if a gradient is not finite (of one process or of all).
+    """
     loss, distance = compute_gradients(run, batch, number)
-    run.accelerator.clip_grad_norm_(run.model.parameters(), 5.0)
+    norm = run.accelerator.clip_grad_norm_(run.model.parameters(), 5.0)
+    check_finite(float(norm), "gradient", run.progress.epoch + 1)
     run.optimizer.step()
     run.schedule.step()
     return loss, distance
@@ -180,6 +186,7 @@ def train_epoch(run: Run, stop: StopRequest) -> None:
         number = progress.epoch * steps + progress.step
         loss, distance = train_step(run, run.faces.take(own_part(run.accelerator, numbers)), number)
         loss, distance, wanted = averaged(run.accelerator, loss, distance, stop.wanted)  # all stop after the same step
+        check_finite(loss, "loss", progress.epoch + 1)
         progress.step += 1
         progress.loss_sum += loss
         progress.distance_sum += distance
@@ -231,9 +238,60 @@ def log_images(run: Run, model: BAR, table: pd.DataFrame) -> None:
         run.writer.add_figure(board.SCATTER, drawn, epoch + 1)
 
 
-def selection_error(result: dict[str, Any]) -> float:
-    """What a model is chosen by: MAE on exact labels, or without any the mean distance to the interval (years)."""
+def selection_error(result: dict[str, Any], epoch: int = 0) -> float:
+    """What a model is chosen by: MAE on exact labels, or without any the mean distance to the interval (years).
+
+    Raises DataError if an estimate of that epoch (from 1; 0: of the start) is not finite.
+    """
+    if result["failed"]:
+        words = not_finite_words(result["failed"], result["faces"] + result["failed"])
+        check_finite(float("nan"), f"validation error ({words})", epoch)
     return result["exact"]["all"]["mae"] if "exact" in result else result["interval"]["all"]["distance"]
+
+
+def candidate(run: Run) -> BAR:
+    """What would be released if training ended now: the model, with keep_init its mean with init_weights."""
+    if not run.config.keep_init:
+        return run.plain_model
+    model = deepcopy(run.plain_model)
+    model.load_state_dict(mean_with_init(run.plain_model.state_dict(), run.config))
+    return model
+
+
+def validate_start(run: Run) -> Progress:
+    """Let init_weights as they are compete as epoch 0; for the main process, the others take over the progress."""
+    table = validate(run, run.plain_model)
+    result = summarise(table)
+    run.progress.best = selection_error(result)
+    nothing = dict.fromkeys(("train_loss", "train_mae"), float("nan"))
+    note_epoch(run, {"epoch": 0} | nothing | validation_row(result) | {"seconds": 0.0})
+    keep_best(run, run.plain_model, table)
+    save_latest(run)
+    return run.progress
+
+
+def validation_row(result: dict[str, Any]) -> dict[str, float]:
+    """Columns val_mae (years) and val_hit_rate (%) of history.csv, NaN where no label is of that kind."""
+    return {
+        "val_mae": result.get("exact", {}).get("all", {}).get("mae", float("nan")),
+        "val_hit_rate": result.get("interval", {}).get("all", {}).get("hit_rate", float("nan")),
+    }
+
+
+def note_epoch(run: Run, row: dict[str, float]) -> None:
+    """Write the row of an epoch to tensorboard, history.csv and the screen."""
+    run.progress.history.append(row)
+    for key in ("train_loss", "train_mae", "val_mae", "val_hit_rate"):
+        run.writer.add_scalar(f"epoch/{key}", row[key], row["epoch"])
+    history = pd.DataFrame(run.progress.history)
+    write_whole(run.folder / "history.csv", history.to_csv(index=False, float_format="%.4f"))
+    tqdm.write("  ".join(f"{key} {value:.3f}" if key != "epoch" else f"epoch {value}" for key, value in row.items()))
+
+
+def keep_best(run: Run, model: BAR, table: pd.DataFrame) -> None:
+    """Write best_model.ckpt, as it would be released, and its predictions of val."""
+    save_checkpoint(run.folder / BEST, {"model": model.state_dict(), "as_released": True})
+    write_predictions(table, run.folder / "predictions_val.csv")
 
 
 def finish_epoch(run: Run, seconds: float) -> Progress:
@@ -242,26 +300,19 @@ def finish_epoch(run: Run, seconds: float) -> Progress:
     For the main process; the others take over the progress.
     """
     progress, steps = run.progress, run.order.steps
-    table = validate(run, run.plain_model)
+    model = candidate(run)
+    table = validate(run, model)
     result = summarise(table)
+    error = selection_error(result, progress.epoch + 1)
     row = {
         "epoch": progress.epoch + 1,
         "train_loss": progress.loss_sum / steps,
         "train_mae": progress.distance_sum / steps,
-        "val_mae": result.get("exact", {}).get("all", {}).get("mae", float("nan")),
-        "val_hit_rate": result.get("interval", {}).get("all", {}).get("hit_rate", float("nan")),
-        "seconds": round(seconds, 1),
     }
-    progress.history.append(row)
-    error = selection_error(result)
-    for key in ("train_loss", "train_mae", "val_mae", "val_hit_rate"):
-        run.writer.add_scalar(f"epoch/{key}", row[key], progress.epoch + 1)
-    log_images(run, run.plain_model, table)
-    write_whole(run.folder / "history.csv", pd.DataFrame(progress.history).to_csv(index=False, float_format="%.4f"))
-    tqdm.write("  ".join(f"{key} {value:.3f}" if key != "epoch" else f"epoch {value}" for key, value in row.items()))
+    log_images(run, model, table)
+    note_epoch(run, row | validation_row(result) | {"seconds": round(seconds, 1)})
     if error < progress.best:
-        save_checkpoint(run.folder / BEST, {"model": run.plain_model.state_dict()})
-        write_predictions(table, run.folder / "predictions_val.csv")
+        keep_best(run, model, table)
         progress.best, progress.best_epoch = error, progress.epoch
     progress.epoch, progress.step, progress.loss_sum, progress.distance_sum = progress.epoch + 1, 0, 0.0, 0.0
     save_latest(run)
@@ -282,6 +333,8 @@ def fit(run: Run) -> Path:
 
 
 def _train_and_validate(run: Run, stop: StopRequest) -> None:
+    if run.config.init_weights and not run.progress.history and not run.progress.step:
+        run.progress = from_main(partial(validate_start, run), run.config.device)
     while run.progress.epoch < run.config.epochs:
         if run.progress.epoch - run.progress.best_epoch > run.config.patience:
             if run.writer:
@@ -290,6 +343,11 @@ def _train_and_validate(run: Run, stop: StopRequest) -> None:
         started = time.monotonic()
         train_epoch(run, stop)
         run.progress = from_main(partial(finish_epoch, run, time.monotonic() - started), run.config.device)
+
+
+def start_is_best(run: Run) -> bool:
+    """Whether no epoch was better than the weights that the training started from."""
+    return bool(run.config.init_weights) and run.progress.best_epoch < 0
 
 
 @torch.inference_mode()
@@ -317,18 +375,21 @@ def mean_with_init(state: dict[str, Tensor], config: AgeRegBaselineConfig) -> di
 def export(run: Run) -> Path:
     """Write the best weights in released form, read out in the better way, to <run>/weights; returns that folder.
 
-    With keep_init it is their mean with the weights that the training started from.
+    With keep_init it is their mean with the weights that the training started from. If no epoch was better than these,
+    they are written as they are.
     """
     model = build_model(replace(run.config, pretrained=False, init_weights="", keep_init=0.0))
-    state = load_checkpoint(run.folder / BEST)["model"]
-    model.load_state_dict(mean_with_init(state, run.config) if run.config.keep_init else state)
+    best = load_checkpoint(run.folder / BEST)
+    mixed = best.get("as_released") or not run.config.keep_init  # a run of an older version keeps them unmixed
+    model.load_state_dict(best["model"] if mixed else mean_with_init(best["model"], run.config))
     model.to(run.accelerator.device, memory_format=torch.channels_last)
     errors = {}
     for decode in DECODES if run.config.head != "regression" else (run.config.decode,):
         model.config = replace(run.config, decode=decode)
         errors[decode] = selection_error(summarise(validate(run, model)))
     model.config = replace(run.config, decode=min(errors, key=errors.get))
-    standardise(run, model)
+    if not start_is_best(run):
+        standardise(run, model)
     notes = {
         "validation_error_years": errors,
         "epoch": run.progress.best_epoch + 1,

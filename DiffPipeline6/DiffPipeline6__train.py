@@ -24,6 +24,7 @@ from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import write_predictions
 from common.reference_bank import Found, ReferenceBank
+from common.runs import check_finite
 from common.tuning import look_live, make_optimizer, re_embed, save_tuned_base
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__dataset import (
@@ -158,7 +159,8 @@ def train_epoch(run: Run) -> dict[str, float]:
         loss = compute_loss(output, batch.low.to(device), batch.high.to(device), config)
         run.optimizer.zero_grad()
         run.accelerator.backward(loss.total)
-        run.accelerator.clip_grad_norm_(run.head.parameters(), 5.0)
+        norm = run.accelerator.clip_grad_norm_(run.head.parameters(), 5.0)
+        check_finite(float(norm), "gradient", run.progress.epoch + 1)
         run.optimizer.step()
         run.schedule.step()
         rows.append((loss.total.item(), loss.levels.item(), loss.distance.mean().item()))
@@ -193,6 +195,7 @@ def finish_epoch(run: Run, row: dict[str, float]) -> None:
         look_again(run)
     progress = run.progress
     table = embedded_table(run.data.validation, predict(run, run.data.validation))
+    check_finite(float(table["age"].to_numpy().sum()), "validation error", progress.epoch + 1)
     result, base = summarise(table), summarise(table.assign(age=table["base_age"]))
     kind, key = ("exact", "mae") if "exact" in result else ("interval", "distance")
     error = result[kind]["all"][key]

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from common.errors import UserError
-from common.runs import beside, discard_unused, new_run, open_run
+from common.runs import beside, discard_unused, new_run, open_run, sentence_of
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig, parse_arguments
 from Ep3Pipeline.Ep3Pipeline__rounds import fit
 from Ep3Pipeline.Ep3Pipeline__train import start_run
@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         counts = (len(run.data.queries), len(run.data.validation), len(run.data.bank))
         print("{} queries to train on, {} to select by, {} references; run folder".format(*counts), folder)
         weights = fit(run)
-    except UserError as error:
-        print(f"Ep3Pipeline: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"Ep3Pipeline: {sentence_of(error)}", file=sys.stderr)
         if not options.resume:
             discard_unused(folder)
         return 2

@@ -30,6 +30,7 @@ from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import write_predictions
 from common.reference_bank import ReferenceBank
+from common.runs import check_finite
 from common.tuning import make_optimizer, re_embed, save_tuned_base
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 from Ep3Pipeline.Ep3Pipeline__dataset import (
@@ -166,7 +167,8 @@ def train_step(run: Run, batch: Batch) -> dict[str, float]:
         total, terms = total + run.config.base_weight * base, terms | {"base": base.detach()}
     run.optimizer.zero_grad()
     run.accelerator.backward(total)
-    run.accelerator.clip_grad_norm_(run.head.parameters(), 5.0)
+    norm = run.accelerator.clip_grad_norm_(run.head.parameters(), 5.0)
+    check_finite(float(norm), "gradient", run.progress.epoch + 1)
     run.optimizer.step()
     run.schedule.step()
     row = {"train_loss": total.item()} | {f"train_{name}": value.item() for name, value in terms.items()}
@@ -188,6 +190,7 @@ def finish_epoch(run: Run, row: dict[str, float]) -> None:
         re_embed(run.data, run.pipeline.model)
     progress = run.progress
     table = embedded_table(run.data.validation, predict(run, run.data.validation, progress.round))
+    check_finite(float(table["age"].to_numpy().sum()), "validation error", progress.epoch + 1)
     result, base = summarise(table), summarise(table.assign(age=table["base_age"]))
     kind, key = ("exact", "mae") if "exact" in result else ("interval", "distance")
     error = result[kind]["all"][key]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from common.errors import UserError
-from common.runs import beside, discard_unused, new_run, open_run
+from common.runs import beside, discard_unused, new_run, open_run, sentence_of
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig, parse_arguments
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__train import fit, start_run
 from scripts.prepare_data import prepare_synthetic
@@ -31,8 +31,8 @@ def main(argv: list[str] | None = None) -> int:
         counts = (len(run.data.training(0).value), len(run.data.validation.value))
         print("{} samples to train on, {} to select by; run folder".format(*counts), folder)
         weights = fit(run)
-    except UserError as error:
-        print(f"RangeClassOrdinalPipeline: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"RangeClassOrdinalPipeline: {sentence_of(error)}", file=sys.stderr)
         if not options.resume:
             discard_unused(folder)
         return 2

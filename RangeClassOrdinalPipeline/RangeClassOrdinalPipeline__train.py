@@ -19,6 +19,7 @@ from common.correction import Corrector
 from common.embedded import EmbeddedFaces, embed_data, epoch_numbers
 from common.errors import DataError
 from common.files import write_whole
+from common.runs import check_finite
 from DiffPipeline6.DiffPipeline6__model import RELEASED as CORRECTOR
 from DiffPipeline6.DiffPipeline6__model import load_model as load_corrector
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig
@@ -141,7 +142,8 @@ def train_epoch(run: Run) -> dict[str, float]:
         loss = compute_loss(run.head(looks, values), classes)
         run.optimizer.zero_grad()
         run.accelerator.backward(loss)
-        run.accelerator.clip_grad_norm_(run.head.parameters(), 5.0)
+        norm = run.accelerator.clip_grad_norm_(run.head.parameters(), 5.0)
+        check_finite(float(norm), "gradient", run.progress.epoch + 1)
         run.optimizer.step()
         if run.schedule.last_epoch < run.schedule.total_steps - 1:
             run.schedule.step()
@@ -162,7 +164,7 @@ def finish_epoch(run: Run, row: dict[str, float]) -> None:
     """Validate, log, keep the weights if they are the best, and move the progress to the next epoch."""
     progress, samples = run.progress, run.data.validation
     probabilities, label = predict(run.head, samples), range_class(samples.value, run.config.edges)
-    score = ranked_score(probabilities, label)
+    score = check_finite(ranked_score(probabilities, label), "validation score", progress.epoch + 1)
     accuracy = 100 * float((probabilities.argmax(axis=1) == label).mean())
     row = {"epoch": progress.epoch + 1} | row | {"val_score": score, "val_accuracy": accuracy}
     progress.history.append(row)

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +45,8 @@ def parse_config(
     Returns
     -------
     the config, and a namespace with `data` (list of folders), `resume` (run folder or None), `preset`.
-    A mistake is one line on stderr naming the nearest key, exit status 2.
+    A mistake is one line on stderr naming the nearest key, exit status 2; so is, beside --resume, a value that is not
+    the one of the run.
     """
     arguments = [_underscored(word) for word in (sys.argv[1:] if argv is None else argv)]
     parser = ConfigParser(description=description, parser_mode="json", allow_abbrev=False)
@@ -56,6 +57,11 @@ def parse_config(
     parser.add_argument("--resume", default=None, help="run folder to go on with")
     parser.add_class_arguments(kind, None)
     parser.set_defaults(presets.get(_value_of("--preset", arguments), {}))
+    begun = _begun(kind, _value_of("--resume", arguments))
+    if begun:
+        given = _value_of("--preset", arguments)
+        parser.set_defaults({field.name: getattr(begun, field.name) for field in fields(kind)})
+        parser.set_defaults(presets.get(given, {}))
     config_file = _value_of("--config", arguments)
     if config_file and not Path(config_file).is_file():
         parser.error(f"there is no config file at {config_file}.")
@@ -64,7 +70,35 @@ def parse_config(
         config = kind(**{field.name: getattr(chosen, field.name) for field in fields(kind)})
     except ValueError as error:
         parser.error(str(error))
+    if begun:
+        wrong = _difference(config, begun) or _other_data(chosen.data, Path(chosen.resume))
+        if wrong:
+            parser.error(f"a resumed run keeps its settings: {wrong}; leave it out, or start a new run.")
     return config, Namespace(data=chosen.data, resume=chosen.resume, preset=chosen.preset)
+
+
+def _begun(kind: type[Config], folder: str) -> Config | None:
+    """The config of the run that is resumed; None without one, or if it is unreadable (`open_run` says why)."""
+    try:
+        return read_config(kind, Path(folder) / "config.json") if folder else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _difference(config: Any, begun: Any) -> str:
+    """The first key that two configs differ in, with both values ("" without one)."""
+    new, old = (json.loads(json.dumps(asdict(each), default=str)) for each in (config, begun))
+    return next((f"{key} is {old[key]!r} there, not {new[key]!r}" for key in old if new[key] != old[key]), "")
+
+
+def _other_data(folders: list[str], run: Path) -> str:
+    """What --data names that the run was not started with, with both ("" if it is the same or not given)."""
+    try:
+        old = json.loads((run / "data.json").read_text())
+    except (OSError, ValueError):
+        return ""
+    new = [str(Path(name).resolve()) for name in folders]
+    return f"data is {' '.join(map(str, old))} there, not {' '.join(new)}" if folders and new != old else ""
 
 
 def _underscored(word: str) -> str:

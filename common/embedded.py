@@ -18,7 +18,7 @@ from common.augment import Augmentation, augment
 from common.bar import BAR, central_view, estimate
 from common.checkpoints import REPOSITORY, trained_on
 from common.errors import DataError
-from common.manifest import age_bounds, load_prepared
+from common.manifest import age_bounds, drawn, load_prepared
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import prediction_table
 from common.reference_bank import ReferenceBank
@@ -113,7 +113,7 @@ def embed_split(
     low, high = age_bounds(prepared.manifest)
     rows = prepared.rows(split)
     rows = rows[~np.isnan(low[rows])]
-    rows = rows[:limit] if limit else rows
+    rows = drawn(rows, limit, 0)
     ids = prepared.manifest["id"].to_numpy(str)[rows]
     layout = [field.name for field in fields(EmbeddedFaces)]
     key = repr((layout, pipeline.fingerprint, views.count, views.strength, views.seed, prepared.crops.shape, list(ids)))

@@ -22,7 +22,7 @@ from common.age_distribution import spread
 from common.correction import Corrector, Faces
 from common.errors import DataError, UserError
 from common.intervals import calibrate, fit_coefficients, save_calibrators
-from common.manifest import load_prepared
+from common.manifest import drawn, load_prepared
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import read_predictions
@@ -79,7 +79,7 @@ def estimate_split(
         prepared = load_prepared(folder)
         rows = prepared.rows(split)
         rows = rows[prepared.manifest["age"].notna().to_numpy()[rows]]
-        rows = rows[:limit] if limit else rows
+        rows = drawn(rows, limit, 0)
         if not len(rows):
             continue
         manifest = prepared.manifest.iloc[rows]

@@ -185,7 +185,7 @@ def compare(ages: dict[str, np.ndarray], faces: pd.DataFrame, ours: str, keep: n
         both = keep & np.isfinite(age) & np.isfinite(ages[ours])
         error, own = (age - truth)[both], (ages[ours] - truth)[both]
         found = point_metrics(age[both], truth[both])
-        row = {"tool": name, "faces": found["n"], "not_estimated": int(np.isnan(age).sum()), "mae": found["mae"]}
+        row = {"tool": name, "faces": found["n"], "not_estimated": int((~np.isfinite(age)).sum()), "mae": found["mae"]}
         row |= {"ours_mae": np.abs(own).mean(), "cs5": found["cs5"], "bias": found["bias"]}
         gain = paired_bootstrap(own, error, faces["person"].to_numpy(str)[both]) if name != ours else {}
         rows.append(row | {key: gain.get(key, np.nan) for key in ("gain", "low", "high")})

@@ -21,7 +21,7 @@ import pandas as pd
 
 from common.crops import ImageError
 from common.errors import DataError, UserError
-from common.manifest import SPLITS, age_bounds, load_prepared, read_manifest
+from common.manifest import SPLITS, age_bounds, drawn, load_prepared, read_manifest
 from common.metrics import paired_bootstrap
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from scripts.evaluate_references import SIMULATIONS
@@ -95,8 +95,7 @@ def read_faces(
     rows = [row for row in range(len(manifest)) if low[row] == high[row] and crops[row] is not None]
     if arguments.split:
         rows = [row for row in rows if manifest["split"].iloc[row] == arguments.split]
-    if arguments.limit and arguments.limit < len(rows):
-        rows = np.sort(np.random.default_rng(0).choice(rows, arguments.limit, replace=False)).tolist()
+    rows = drawn(np.array(rows, int), arguments.limit, 0).tolist()
     if not rows:
         raise DataError("There is no face of exact age; check the folder, --split and the ages of the manifest.")
     return manifest.iloc[rows].assign(face=rows, true_age=low[rows]), [crops[row] for row in rows]

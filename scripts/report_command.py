@@ -11,9 +11,9 @@ import pandas as pd
 from common.checkpoints import git_commit
 from common.errors import DataError, UserError
 from common.manifest import SPLITS, load_prepared
-from common.metrics import summarise
+from common.metrics import estimated, not_finite_words, summarise, without_age
 from common.pipeline import RELEASED
-from common.predictions import OK, write_predictions
+from common.predictions import write_predictions
 from scripts.report_compare import comparison, entry, read_entries
 from scripts.report_html import analysis_sections, page, write_page
 from scripts.report_metrics import table_lines
@@ -91,8 +91,9 @@ def _subtitle(table: pd.DataFrame | None) -> str:
     made = f"Made by commit {commit}. " if commit else ""
     if table is None:
         return f"{made}Errors are estimate − true age, in years."
-    good = int(((table["status"] == OK) & table["age"].notna()).sum())
-    return f"{good} faces estimated, {len(table) - good} not. {made}Errors are estimate − true age, in years."
+    good, unsaid = int(estimated(table).sum()), int(without_age(table).sum())
+    words = f" ({not_finite_words(unsaid, good + unsaid)})" if unsaid else ""
+    return f"{good} faces estimated, {len(table) - good} not{words}. {made}Errors are estimate − true age, in years."
 
 
 def run_command(name: str, work: Callable[[], int]) -> int:

@@ -20,9 +20,9 @@ import torch
 
 from common.correction import Faces
 from common.errors import DataError, UserError
-from common.metrics import distance_to_interval, paired_bootstrap, summarise
+from common.metrics import distance_to_interval, estimated, not_finite_words, paired_bootstrap, summarise
 from common.pipeline import RELEASED, AgePredictBasicPipeline
-from common.predictions import OK, read_predictions
+from common.predictions import read_predictions
 from DiffPipeline6.DiffPipeline6__model import load_model
 from scripts.protocols import read_split_file, split_hash
 
@@ -46,7 +46,16 @@ def table_lines(results: dict[str, dict[str, Any]]) -> list[str]:
             lines += [
                 f"| {key} | {row['n']} | {row['hit_rate']:.1f} | {row['distance']:.2f} |" for key, row in parts.items()
             ]
-    return lines
+    return lines + failure_lines(results)
+
+
+def failure_lines(results: dict[str, dict[str, Any]]) -> list[str]:
+    """A line for each set with estimates that are no finite ages; these miss in CS@k and hit rate."""
+    failed = {name: row["not_finite"] for name, row in results.items() if "not_finite" in row}
+    return [
+        f"\n{name}: {not_finite_words(count, count + results[name]['faces'])}; they count as misses."
+        for name, count in failed.items()
+    ]
 
 
 def gain_lines(tables: dict[str, pd.DataFrame]) -> list[str]:
@@ -56,7 +65,8 @@ def gain_lines(tables: dict[str, pd.DataFrame]) -> list[str]:
     """
     lines = ["", "| set | faces | base | corrected | gain (95 % interval) |", "|---|---|---|---|---|"]
     for name, table in tables.items():
-        good = table[(table["status"] == OK) & table["true_age_min"].notna()]
+        base_age = pd.to_numeric(table["base_age"], errors="coerce").to_numpy(float)
+        good = table[estimated(table) & np.isfinite(base_age) & table["true_age_min"].notna().to_numpy()]
         low, high = (good[key].to_numpy(float) for key in ("true_age_min", "true_age_max"))
         exact = low == high
         base, age = (

@@ -10,8 +10,8 @@ import pandas as pd
 from scipy.stats import binomtest, t
 
 from common.errors import DataError
-from common.metrics import AGE_BANDS, clusters
-from common.predictions import OK, read_predictions
+from common.metrics import AGE_BANDS, clusters, estimated
+from common.predictions import read_predictions
 
 NUMBERS = ["age", "true_age_min", "true_age_max", "interval_low", "interval_high"]
 TEXTS = ["id", "path", "person", "gender", "group"]
@@ -68,7 +68,7 @@ def numbers(column: pd.Series, source: str) -> np.ndarray:
 
 def exact_rows(table: pd.DataFrame) -> pd.DataFrame:
     """The estimated, exactly labelled rows, with `truth` and `error` (estimate - truth), both in years."""
-    good = (table["status"] == OK) & table["age"].notna() & (table["true_age_min"] == table["true_age_max"])
+    good = estimated(table) & (table["true_age_min"] == table["true_age_max"]).to_numpy()
     rows = table[good].reset_index(drop=True)
     return rows.assign(truth=rows["true_age_min"], error=rows["age"] - rows["true_age_min"])
 
