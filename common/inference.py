@@ -15,13 +15,14 @@ from common.age_distribution import spread
 from common.crops import IMAGE_SUFFIXES, decode_image, read_bytes, resize_crop
 from common.errors import DataError, ImageError
 from common.intervals import bounds, load_calibrator
-from common.manifest import age_bounds, load_prepared, read_manifest
+from common.manifest import CROPS, CropRows, age_bounds, open_crops, read_manifest
 from common.metrics import paired_bootstrap, summarise
 from common.pipeline import AgePredictBasicPipeline
-from common.predictions import COLUMNS, OK, write_predictions
+from common.predictions import COLUMNS, OK, check_out, without_numbers, write_predictions
 from common.shards import check_sharding, take_shard
 
 NO_FACE = "no face found"
+OWN_ID = "own_id"  # column of a manifest's ids where they are not those of the pictures' bytes
 AUTO = "auto"  # --person: whoever of the bank the face is recognised as
 
 
@@ -46,6 +47,8 @@ def list_inputs(arguments: argparse.Namespace) -> pd.DataFrame:
 
     With --shard it is a part, and `arguments.out` becomes the file of this part.
     """
+    if getattr(arguments, "out", None):
+        check_out(arguments.out)
     if arguments.manifest and arguments.inputs:
         raise DataError("Give photos or --manifest, not both.")
     if arguments.split and not arguments.manifest:
@@ -78,6 +81,13 @@ def _files(path: Path, drawn: Path | None) -> list[Path]:
     return found or [path]  # an empty folder stays in the list and is reported like any other bad input
 
 
+def packed_crops(manifest: pd.DataFrame, path: Path | None) -> np.ndarray | CropRows | None:
+    """The crops [N, S, S, 3] uint8 of the rows of a prepared folder's manifest.csv; None for any other input."""
+    if path is None or path.name != "manifest.csv" or not (path.parent / CROPS).is_file():
+        return None
+    return open_crops(path.parent, manifest)
+
+
 def read_faces(
     manifest: pd.DataFrame, arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline
 ) -> Iterator[tuple[int, str, list[FaceInput] | str]]:
@@ -87,21 +97,19 @@ def read_faces(
     aligned, of a labelled picture only the largest one.
     """
     size = pipeline.model.config.crop_size
-    packed = None
-    prepared = arguments.manifest and arguments.manifest.name == "manifest.csv"
-    if prepared and (arguments.manifest.parent / "crops.npy").is_file():
-        packed = load_prepared(arguments.manifest.parent).crops
-    for row, record in zip(manifest.index, manifest.itertuples(), strict=True):
+    packed = packed_crops(manifest, arguments.manifest)
+    for place, (row, record) in enumerate(zip(manifest.index, manifest.itertuples(), strict=True)):
         if packed is not None:
-            yield row, record.id, [FaceInput(0, None, resize_crop(np.array(packed[row]), size))]
+            yield row, record.id, [FaceInput(0, None, resize_crop(np.array(packed[place]), size))]
             continue
+        number = ""
         try:
             data = read_bytes(record.file, record.path)
+            number = hashlib.sha1(data).hexdigest()  # never the manifest's own: identity is the bytes
             image = decode_image(data, record.path)
         except ImageError as error:
-            yield row, record.id, str(error).removeprefix(f"{record.path}: ")
+            yield row, number, str(error).removeprefix(f"{record.path}: ")
             continue
-        number = record.id or hashlib.sha1(data).hexdigest()
         if arguments.crops:
             yield row, number, [FaceInput(0, None, resize_crop(image, size))]
             continue
@@ -136,13 +144,15 @@ def estimate_base(
     manifest = manifest.assign(
         true_age_min=low, true_age_max=high, true_age=np.where(low == high, low, np.nan), n_references=0
     )
-    known_columns = [name for name in COLUMNS if name in manifest.columns]
+    known_columns = [name for name in COLUMNS if name in manifest.columns and name != "age"]  # `age` is an estimate
     records: list[dict] = []
     looked_at_again = bool(getattr(arguments, "explain", None)) or getattr(arguments, "person", None) == AUTO
     estimates = _Estimates(pipeline, arguments.batch_size, looked_at_again)
     inputs = tqdm(read_faces(manifest, arguments, pipeline), **_progress(arguments, len(manifest)))
     for place, (row, number, faces) in enumerate(inputs, 1):
+        own = manifest.loc[row, "id"]
         known = manifest.loc[row, known_columns].to_dict() | {"id": number}
+        known |= {OWN_ID: own} if own not in ("", number) else {}
         if isinstance(faces, str):
             records.append(known | {"status": faces})
         for face in faces if isinstance(faces, list) else []:
@@ -156,9 +166,13 @@ def estimate_base(
         name for name in COLUMNS if name.startswith(("true_age", "interval")) or name.endswith(("age", "spread"))
     ]
     kinds = {"face": "Int64", "reference_ids": object} | dict.fromkeys(numbers, float)
-    table = pd.DataFrame(records, columns=COLUMNS).astype(kinds)
-    good_rows = np.flatnonzero(table["status"] == OK)
-    return BaseEstimates(table, good_rows, estimates.all_embeddings(), np.array(estimates.spreads), estimates.crops)
+    further = [OWN_ID] if any(OWN_ID in record for record in records) else []
+    table = pd.DataFrame(records, columns=[*COLUMNS, *further]).astype(kinds)
+    estimated = np.flatnonzero(table["status"] == OK)
+    fine = ~without_numbers(table)[estimated]
+    crops = [crop for crop, keep in zip(estimates.crops, fine, strict=bool(estimates.crops)) if keep]
+    embeddings, spreads = estimates.all_embeddings()[fine], np.array(estimates.spreads)[fine]
+    return BaseEstimates(table, estimated[fine], embeddings, spreads, crops)
 
 
 def _progress(arguments: argparse.Namespace, count: int) -> dict:
@@ -239,6 +253,7 @@ def report(table: pd.DataFrame, arguments: argparse.Namespace) -> int:
 
     Raises DataError if that place cannot be written.
     """
+    without_numbers(table)
     if arguments.shard:
         write_predictions(table, arguments.out)
         print(f"shard {arguments.shard}: {arguments.out}; merge all by --processes {arguments.shard.count}")

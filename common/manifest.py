@@ -131,13 +131,13 @@ def open_crops(folder: Path, manifest: pd.DataFrame) -> np.ndarray | CropRows:
     return CropRows(crops, place[ids].to_numpy())
 
 
-def _unindexed(folder: Path, manifest: pd.DataFrame, crops: np.ndarray) -> np.ndarray:
-    if len(manifest) != len(crops):
-        raise DataError(
-            f"{folder}: manifest.csv has {len(manifest)} rows but crops.npy {len(crops)}; prepare it again."
-        )
+def _unindexed(folder: Path, manifest: pd.DataFrame, crops: np.ndarray) -> np.ndarray | CropRows:
+    """Crops by the row numbers that a manifest has in its file: all there is to go by in an older set."""
+    count = len(read_table(folder / "manifest.csv"))
+    if count != len(crops):
+        raise DataError(f"{folder}: manifest.csv has {count} rows but crops.npy {len(crops)}; prepare it again.")
     print(f"{folder} has no {INDEX}: row i of its manifest is taken for crop i; {AGAIN}.", file=sys.stderr)
-    return crops
+    return crops if len(manifest) == count else CropRows(crops, manifest.index.to_numpy())
 
 
 def crops_digest(folder: str | Path) -> str:
@@ -158,7 +158,7 @@ def crops_digest(folder: str | Path) -> str:
     if digest and all(noted.get(name) == value for name, value in now.items()):
         return digest
     actual = _sha256(folder / CROPS)
-    if digest and digest != actual:
+    if index and digest != actual:
         raise DataError(f"{folder / CROPS} is not the file that was prepared; {AGAIN}.")
     with suppress(OSError):  # a read-only set: computed every time
         write_whole(folder / DIGESTS, json.dumps(noted | now | {"sha256": actual}))

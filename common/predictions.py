@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.crops import IMAGE_SUFFIXES
 from common.errors import DataError
 from common.files import write_whole
 from common.manifest import age_bounds
@@ -14,6 +15,7 @@ COLUMNS = [
     "n_references", "reference_ids", "reference_spread", "person", "gender", "group", "true_age_min", "true_age_max",
 ]  # fmt: skip
 OK = "ok"  # status of a face that was estimated; any other status is the reason why it was not
+NOT_FINITE = "the estimate is not a number"
 
 
 def prediction_table(manifest: pd.DataFrame, ages: np.ndarray) -> pd.DataFrame:
@@ -49,6 +51,31 @@ def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
         write_whole(path, to_csv(table))
     except OSError as error:
         raise DataError(f"The predictions cannot be written to {path} ({error.strerror}).") from None
+
+
+def check_out(path: Path) -> None:
+    """Raise DataError for a place that no table may be written to: a picture's, or that of a file which is no table."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise DataError(f"{path} has the name of a picture; give --out a name like ages.csv.")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give --out a name like {path / 'ages.csv'}.")
+    if not path.is_file():  # nothing yet, or a pipe
+        return
+    try:
+        with path.open("rb") as file:
+            header = file.readline(4096).decode("utf-8-sig", errors="replace").strip().split(",")
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}).") from None
+    if header != [""] and not {"path", "age", "status"} <= set(header):
+        raise DataError(f"{path} is there and holds no predictions; give --out another name or remove it.")
+
+
+def without_numbers(table: pd.DataFrame) -> np.ndarray:
+    """Mask [N] bool of estimated faces whose age is no finite number; they get a status of their own and no age."""
+    bad = (table["status"] == OK) & ~np.isfinite(table[["age", "base_age"]].to_numpy(float)).all(axis=1)
+    table.loc[bad, "status"] = NOT_FINITE
+    table.loc[bad, ["age", "base_age", "interval_low", "interval_high"]] = np.nan
+    return bad.to_numpy()
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:

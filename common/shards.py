@@ -4,8 +4,10 @@ import csv
 import hashlib
 import math
 import os
+import signal
 import subprocess
 import sys
+import threading
 from argparse import Namespace
 from pathlib import Path
 
@@ -14,9 +16,11 @@ import pandas as pd
 import torch
 
 from common.command_line import Shard
-from common.errors import DataError
+from common.crops import read_bytes
+from common.errors import DataError, ImageError
 from common.files import replacing
-from common.predictions import read_predictions
+from common.manifest import CROPS, crops_digest
+from common.predictions import OK, read_predictions
 
 CORRECT_BATCH = 64  # rows corrected together
 FILES = ("corrector", "manifest", "references", "weights")  # options whose files decide what a shard holds
@@ -52,9 +56,10 @@ def take_shard(manifest: pd.DataFrame, arguments: Namespace) -> pd.DataFrame:
 
 
 def settings_digest(manifest: pd.DataFrame, arguments: Namespace) -> str:
-    """Ten letters that change with the options, the manifest, the weights or the references of a command line.
+    """Ten letters that change with the options, the manifest, the crops, the weights or the references.
 
-    Of pictures the sizes count. Raises DataError if weights or references are not there.
+    Of pictures in files the sizes count here, their bytes in `is_current`. Raises DataError if weights or references
+    are not there.
     """
     digest = hashlib.sha1()
     for name, value in sorted(vars(arguments).items()):
@@ -63,10 +68,33 @@ def settings_digest(manifest: pd.DataFrame, arguments: Namespace) -> str:
         digest.update(f"\n{name}=".encode())
         for part in value if isinstance(value, list) else [value]:
             digest.update(_contents(Path(part)) if name in FILES else f"{part!r} ".encode())
-    prepared = arguments.manifest.with_name("prepared.json")
-    pictures = [os.path.getsize(file) if os.path.isfile(file) else -1 for file in manifest["file"]]
-    digest.update(_contents(prepared) if prepared.is_file() else str(pictures).encode())
+    sizes = [os.path.getsize(file) if os.path.isfile(file) else -1 for file in manifest["file"]]
+    digest.update((crops_digest(arguments.manifest.parent) if _is_prepared(arguments) else str(sizes)).encode())
     return digest.hexdigest()[:10]
+
+
+def _is_prepared(arguments: Namespace) -> bool:
+    return arguments.manifest.name == "manifest.csv" and arguments.manifest.with_name(CROPS).is_file()
+
+
+def is_current(file: Path, rows: pd.DataFrame, arguments: Namespace) -> bool:
+    """Whether the table of a shard is of its rows of the manifest and of the pictures' bytes as they are now."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        stored = list(csv.DictReader(stream))
+    if [row["path"] for row in stored] != rows["path"].tolist():
+        return False
+    if _is_prepared(arguments):
+        return [row["id"] for row in stored] == rows["id"].tolist()
+    ids = {row["id"] for row in stored if row["status"] == OK}
+    now = {_sha1(name) for name, row in zip(rows["file"], stored, strict=True) if row["status"] == OK}
+    return ids == now
+
+
+def _sha1(name: str) -> str:
+    try:
+        return hashlib.sha1(read_bytes(name, name)).hexdigest()
+    except ImageError:
+        return ""
 
 
 def _contents(path: Path) -> bytes:
@@ -93,6 +121,10 @@ def infer_in_shards(arguments: Namespace, manifest: pd.DataFrame) -> pd.DataFram
     """
     count = arguments.processes
     files = shard_files(manifest, arguments, count)
+    owner = owners(len(manifest), count, arguments.batch_size)
+    for index, file in enumerate(files):
+        if file.is_file() and not is_current(file, manifest[owner == index], arguments):
+            file.unlink()  # of other pictures under the same names
     missing = [Shard(index, count) for index, file in enumerate(files) if not file.is_file()]
     if len(missing) < count:
         print(f"{count - len(missing)} of {count} shards are there from an earlier run.")
@@ -115,6 +147,7 @@ def _reason(status: int) -> str:
 
 def _run_workers(arguments: Namespace, shards: list[Shard]) -> dict[Shard, int]:
     workers: dict[Shard, subprocess.Popen] = {}
+    before = signal.signal(signal.SIGTERM, _stop) if threading.current_thread() is threading.main_thread() else None
     try:
         for shard in shards:
             workers[shard] = subprocess.Popen(
@@ -133,6 +166,12 @@ def _run_workers(arguments: Namespace, shards: list[Shard]) -> dict[Shard, int]:
         for worker in workers.values():
             worker.terminate()
             worker.wait()
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _share_of_machine(shard: Shard) -> dict[str, str]:
