@@ -35,7 +35,7 @@ LARGE = {
     "epochs": 8,
 }
 
-FINETUNE = {"learning_rate": 1e-4, "keep_init": 0.5, "epochs": 3}  # a little further from weights that are good
+FINETUNE = {"learning_rate": 1e-4, "keep_init": 0.8, "epochs": 3}  # a little further from weights that are good
 
 PRESETS = {
     "light": {},
