@@ -25,7 +25,7 @@ import pandas as pd
 
 from common.errors import DataError, UserError
 from common.paths import WEIGHTS
-from scripts.age_app_server import folder_of_this_process, serve
+from scripts.age_app_server import folder_of_this_process, refuse_address, serve
 
 if TYPE_CHECKING:
     from common.correction import Corrector
@@ -150,14 +150,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise DataError("the page needs Streamlit; pip install -r requirements-app.txt")
         if not (arguments.weights / "config.json").is_file():
             raise DataError(f"There are no weights in {arguments.weights}; check --weights.")
+        refuse_address(arguments.host, arguments.port)
         end_like_ctrl_c()
         with folder_of_this_process():
             print(f"The page: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)", flush=True)
             serve(arguments)
     except UserError as error:
         print(f"age_app: {error}", file=sys.stderr)
-        return 2
-    except SystemExit:  # Streamlit has said that the port is not free
         return 2
     except KeyboardInterrupt:
         return 0

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -124,7 +125,7 @@ def _locked_folder(place: Path) -> tuple[Path, FileLock]:
         lock = FileLock(folder / LOCK, timeout=0)
         try:
             lock.acquire()
-        except (Timeout, FileNotFoundError):  # another start is sweeping it, or has
+        except (Timeout, OSError):  # another start is sweeping it, or has
             continue
         if (folder / LOCK).exists():
             return folder, lock
@@ -161,8 +162,23 @@ def server_options(arguments: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def refuse_address(host: str, port: int) -> None:
+    """Raise DataError if no page can be served at this address."""
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(kind) as trial:
+            if os.name != "nt":  # elsewhere a port is free as soon as its server has ended
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((host, port))
+        if port == 0:
+            raise OverflowError("port must be 1-65535")
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"The page cannot be served at {host}:{port} ({reason}); see --host and --port.") from None
+
+
 def serve(arguments: argparse.Namespace) -> None:
-    """Serve the page until Ctrl-C; raises SystemExit if the port is not free."""
+    """Serve the page until Ctrl-C."""
     from starlette.middleware import Middleware
     from streamlit.starlette import App
 

@@ -17,7 +17,15 @@ from filelock import FileLock
 
 from common.errors import DataError
 from scripts.age_app import parse_arguments
-from scripts.age_app_server import LOCK, OwnHost, folder_of_this_process, own_names, server_options, sweep
+from scripts.age_app_server import (
+    LOCK,
+    OwnHost,
+    folder_of_this_process,
+    own_names,
+    refuse_address,
+    server_options,
+    sweep,
+)
 
 needs_streamlit = pytest.mark.skipif(
     importlib.util.find_spec("streamlit") is None, reason="streamlit is not installed (requirements-app.txt)"
@@ -108,6 +116,26 @@ def test_the_names_are_those_that_host_and_name_give():
     assert everywhere.allows(asked("192.168.1.5:7860", server=("192.168.1.5", 7860)))
     assert everywhere.allows(asked("localhost:7860")) and not everywhere.allows(asked("192.168.1.5:7860"))
     assert not everywhere.allows(asked("attacker.example:7860", server=("192.168.1.5", 7860)))
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "reason"),
+    [
+        ("127.0.0.1", 0, "port must be 1-65535"),
+        ("127.0.0.1", 70000, "port must be 0-65535"),
+        ("192.0.2.7", 7860, "Cannot assign requested address"),
+    ],
+)
+def test_an_address_that_cannot_be_served_is_named(host, port, reason):
+    with pytest.raises(DataError, match=f"^The page cannot be served at {host}:{port} .*{reason}"):
+        refuse_address(host, port)
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(DataError, match=f"127.0.0.1:{port} .Address already in use.; see --host and --port"):
+            refuse_address("127.0.0.1", port)
 
 
 def test_it_is_served_to_this_machine_alone_and_sends_no_statistics():
@@ -212,17 +240,19 @@ def test_many_pages_that_start_at_once_do_not_sweep_each_other(place):
     stop, seen = threading.Event(), []
 
     def sweeping():
-        while not stop.is_set():
+        while not stop.wait(0.001):
             sweep(place)
 
     with ThreadPoolExecutor() as pool:
         others = [pool.submit(sweeping) for _ in range(3)]
-        for _ in range(200):
-            tempfile.tempdir = str(place)
-            with folder_of_this_process() as folder:
-                (folder / "photo.png").write_text("x")
-                seen.append((folder / "photo.png").is_file())
-        stop.set()
+        try:
+            for _ in range(50):
+                tempfile.tempdir = str(place)
+                with folder_of_this_process() as folder:
+                    (folder / "photo.png").write_text("x")
+                    seen.append((folder / "photo.png").is_file())
+        finally:
+            stop.set()
         assert [other.result() for other in others] == [None] * 3
     assert all(seen) and left(place) == []
 
