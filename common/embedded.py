@@ -4,10 +4,11 @@ Frozen-embedding stages of every difference pipeline train on these; banks are b
 """
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,9 @@ from common.augment import Augmentation, augment
 from common.bar import BAR, central_view, estimate
 from common.checkpoints import REPOSITORY, trained_on
 from common.errors import DataError
-from common.manifest import age_bounds, drawn, load_prepared
+from common.files import replacing
+from common.labels import GROUP_PREFIX, SET_MARK, is_group
+from common.manifest import PreparedSet, age_bounds, crops_digest, drawn, load_prepared
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import prediction_table
 from common.reference_bank import ReferenceBank
@@ -90,47 +93,81 @@ def embed(model: BAR, crops: np.ndarray, views: int, strength: float, seed: int)
     return embeddings, estimates
 
 
-def picture_names(person: np.ndarray, ids: np.ndarray, crops: np.ndarray) -> np.ndarray:
+def picture_names(person: np.ndarray, ids: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Names [N] str of who is shown: the person, or for copies of one picture of an unknown one a common name.
 
-    That name is "copy of " and the smallest id among the copies; `person` and `ids` are [N] str.
+    That name is "copy of " and the smallest id among the copies; `person` and `ids` are [N] str, `group` [N] int64 the
+    same number for copies of one picture.
     """
-    group = components(len(crops), duplicate_pairs(crops))
     table = pd.DataFrame({"id": ids, "group": group}).groupby("group")["id"]
-    copies = "copy of " + table.transform("min").to_numpy(str).astype(object)
+    copies = GROUP_PREFIX + table.transform("min").to_numpy(str).astype(object)
     several = table.transform("size").to_numpy() > 1
     return np.where(person != "", person, np.where(several, copies, "")).astype(str)
+
+
+class Cached(NamedTuple):
+    """What crops and weights alone decide of N faces: embeddings, estimates, and which are copies (group [N] int64)."""
+
+    embeddings: np.ndarray
+    estimates: np.ndarray
+    group: np.ndarray
+
+
+def cached(pipeline: AgePredictBasicPipeline, prepared: PreparedSet, rows: np.ndarray, views: Views) -> Cached:
+    """Embeddings and estimates of these rows [N] of a set, from `views.cache` if they are there whole.
+
+    Nothing that can be corrected is kept; the key is the weights, the views, the crops and the pictures' ids.
+    """
+    ids = prepared.manifest["id"].to_numpy(str)[rows]
+    crops, how = crops_digest(prepared.folder), (views.count, views.strength, views.seed)
+    key = repr((Cached._fields, pipeline.fingerprint, how, crops, ids.tolist() if ids.all() else rows.tolist()))
+    stored = Path(views.cache) / f"{hashlib.sha1(key.encode()).hexdigest()}.npz"
+    shape = (1 + views.count, len(rows))
+    try:
+        with np.load(stored, allow_pickle=False) as arrays:
+            found = Cached(*(arrays[name] for name in Cached._fields))
+        if found.embeddings.shape[:2] == found.estimates.shape == shape and found.group.shape == shape[1:]:
+            return found
+    except Exception:  # none yet, or cut off: zip, zlib, numpy and plain Python errors
+        pass
+    chosen = prepared.crops[rows]
+    made = Cached(
+        *embed(pipeline.model, chosen, views.count, views.strength, views.seed),
+        components(len(rows), duplicate_pairs(chosen)).astype(np.int64),
+    )
+    try:
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(stored) as whole:
+            np.savez(whole, **made._asdict())
+    except OSError as error:
+        print(f"embeddings are not kept in {stored.parent} ({error.strerror}).", file=sys.stderr)
+    return made
 
 
 def embed_split(
     pipeline: AgePredictBasicPipeline, folder: str | Path, split: str, views: Views, limit: int = 0
 ) -> EmbeddedFaces:
-    """The labelled faces of one split of a prepared set; read from `views.cache` if they were computed before.
+    """The labelled faces of one split of a prepared set; labels, persons and splits are those of its manifest now.
 
-    `limit` takes only that many (0: all). Raises DataError if the folder is no prepared set.
+    `limit` draws only that many (0: all). Raises DataError if the folder is no prepared set.
     """
     prepared = load_prepared(folder)
     low, high = age_bounds(prepared.manifest)
     rows = prepared.rows(split)
-    rows = rows[~np.isnan(low[rows])]
-    rows = drawn(rows, limit, 0)
-    ids = prepared.manifest["id"].to_numpy(str)[rows]
-    layout = [field.name for field in fields(EmbeddedFaces)]
-    key = repr((layout, pipeline.fingerprint, views.count, views.strength, views.seed, prepared.crops.shape, list(ids)))
-    stored = Path(views.cache) / f"{hashlib.sha1(key.encode()).hexdigest()[:16]}.npz"
-    if stored.is_file():
-        with np.load(stored) as arrays:
-            return EmbeddedFaces(**{name: arrays[name] for name in layout})
-    crops = prepared.crops[rows]
-    embeddings, estimates = embed(pipeline.model, crops, views.count, views.strength, views.seed)
-    person = picture_names(prepared.manifest["person"].to_numpy(str)[rows], ids, crops)
+    rows = drawn(rows[~np.isnan(low[rows])], limit, views.seed)
+    found = cached(pipeline, prepared, rows, views)
+    person, ids = (prepared.manifest[name].to_numpy(str)[rows] for name in ("person", "id"))
     low, high = (bound[rows].astype(np.float32) for bound in (low, high))
-    faces = EmbeddedFaces(embeddings, estimates, low, high, person, ids, rows, np.zeros_like(rows))
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    partial = stored.with_suffix(".partial.npz")
-    np.savez(partial, **{name: getattr(faces, name) for name in layout})
-    partial.replace(stored)
-    return faces
+    names = picture_names(person, ids, found.group)
+    return EmbeddedFaces(found.embeddings, found.estimates, low, high, names, ids, rows, np.zeros_like(rows))
+
+
+def of_set(faces: EmbeddedFaces, number: int, folders: Sequence[str]) -> EmbeddedFaces:
+    """The faces of set `number` of several, owned by it and with its name before a person's: 001 of two are two."""
+    name = f"{Path(folders[number]).resolve().name}{SET_MARK}"
+    foreign = np.array([person and not is_group(person) for person in faces.person], bool) & (len(folders) > 1)
+    person = np.where(foreign, np.char.add(name, faces.person.astype(str)), faces.person)
+    return replace(faces, owner=np.full(len(faces), number), person=person)
 
 
 def concatenate(parts: Sequence[EmbeddedFaces]) -> EmbeddedFaces:
@@ -141,9 +178,9 @@ def concatenate(parts: Sequence[EmbeddedFaces]) -> EmbeddedFaces:
     )
 
 
-def join(parts: Sequence[EmbeddedFaces]) -> EmbeddedFaces:
-    """The faces of several prepared sets as one, owned by their set; raises DataError if no labelled face is left."""
-    faces = concatenate([replace(part, owner=np.full(len(part), number)) for number, part in enumerate(parts)])
+def join(parts: Sequence[EmbeddedFaces], folders: Sequence[str]) -> EmbeddedFaces:
+    """The faces of several prepared sets as one, see `of_set`; raises DataError if no labelled face is left."""
+    faces = concatenate([of_set(part, number, folders) for number, part in enumerate(parts)])
     if not len(faces):
         raise DataError("There is no labelled face to ask about; check --data and its splits.")
     return faces
@@ -169,7 +206,7 @@ def embed_data(
             f"--embedding-size {width}."
         )
     how = Views(str(embedding_cache(config.runs)), views, config.view_strength)
-    return join([embed_split(pipeline, folder, split, how, config.limit) for folder in folders])
+    return join([embed_split(pipeline, folder, split, how, config.limit) for folder in folders], folders)
 
 
 def embed_bank(
@@ -187,10 +224,10 @@ def embed_bank(
         for number, folder in enumerate(folders):
             if not load_prepared(folder).manifest["age"].notna().any():
                 continue  # ages known to an interval only: nothing to refer to
-            faces = embed_split(pipeline, folder, split, how, config.limit)
+            faces = of_set(embed_split(pipeline, folder, split, how, config.limit), number, folders)
             seen = split == "base" and (known is None or Path(folder).resolve().name in known)
             parts.append((faces, seen))
-            origins.append(replace(faces, owner=np.full(len(faces), number)).where(faces.exact))
+            origins.append(faces.where(faces.exact))
     if not sum(map(len, origins)):
         raise DataError("No reference has an exact age; give --data with at least one set of exact ages.")
     return bank_of(parts, pipeline.fingerprint), concatenate(origins)

@@ -22,6 +22,7 @@ NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 INTERVAL = re.compile(rf"[(\[]?\s*({NUMBER})\s*(?:-|–|—|\.\.|to|(?<=\d)\s*,\s+|(?<=\d);)\s*({NUMBER})\s*[)\]]?", re.I)
 PAIR = re.compile(rf"[(\[]\s*({NUMBER})\s*,\s*({NUMBER})\s*[)\]]", re.I)
 OPEN = re.compile(rf"(?:({NUMBER})\s*(?:\+|and more|or more)|(?:>=|≥)\s*({NUMBER}))", re.I)
+SET_MARK = "::"  # between a set's name and a person's, where sets are joined
 GROUP_PREFIX = "copy of "  # of the common name of copies of one picture whose person is unknown
 
 

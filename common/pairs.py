@@ -38,7 +38,8 @@ def pair_parser(description: str, weights: Path) -> argparse.ArgumentParser:
 def load_faces(arguments: argparse.Namespace, folders: Sequence[str], corrector: Corrector) -> EmbeddedFaces:
     """The exactly labelled faces of the split, embedded; raises DataError if there are none."""
     how = Views(str(embedding_cache("")))
-    faces = join([embed_split(corrector.pipeline, name, arguments.split, how, arguments.limit) for name in folders])
+    parts = [embed_split(corrector.pipeline, name, arguments.split, how, arguments.limit) for name in folders]
+    faces = join(parts, folders)
     if not faces.exact.any():
         raise DataError(f"No face in split '{arguments.split}' has an exact age.")
     return faces.where(faces.exact)

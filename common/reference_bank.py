@@ -17,7 +17,7 @@ from common.bank_files import KINDS, read_arrays
 from common.difference_heads import References
 from common.errors import DataError, WeightsError
 from common.files import replacing
-from common.labels import OLDEST, is_group, person_key, person_name
+from common.labels import OLDEST, SET_MARK, is_group, person_key, person_name
 
 EMPTY = -1
 LARGE = 500_000  # from so many references on the search is coarse first
@@ -98,6 +98,11 @@ class ReferenceBank:
     def _of_person(self) -> "RowsOfName":
         return RowsOfName(self.person)
 
+    @cached_property
+    def _of_person_in_a_set(self) -> "RowsOfName":
+        """Rows by the name that a person has in the set it came from, for banks joined from several sets."""
+        return RowsOfName(np.array([name.partition(SET_MARK)[2] for name in self.person.tolist()], str))
+
     def query(
         self,
         embedding: np.ndarray,
@@ -124,7 +129,7 @@ class ReferenceBank:
         """
         unit = (embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-6)).astype(np.float32)
         excluded = [
-            np.concatenate([self._of_id[number], self._of_person[name]])
+            np.concatenate([self._of_id[number], self._of_person[name], self._of_person_in_a_set[name]])
             for number, name in zip(exclude_id, exclude_person, strict=True)
         ]
         if person is not None:

@@ -1,0 +1,91 @@
+"""Caches hold what bytes and weights decide, and nothing that can be corrected."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common import embedded
+from common.embedded import Views, embed_split, join
+from common.labels import SET_MARK
+from common.pipeline import AgePredictBasicPipeline
+from common.reference_bank import ReferenceBank
+from scripts import prepare_data
+from tests.test_prepare_changes import draw, label
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_run) -> AgePredictBasicPipeline:
+    return AgePredictBasicPipeline.from_weights(tiny_run / "weights", "cpu")
+
+
+def prepare(folder, ages: dict[str, float], size: int, person: str = "") -> str:
+    """A prepared set of drawn pictures, all of them in the split `dar`."""
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(ages):
+        if not (folder / name).exists():
+            draw(folder / name, 1000 * len(folder.name) + 7 * ord(folder.name[0]) + number)
+    label(folder, ages)
+    table = pd.read_csv(folder / "labels.csv").assign(person=person, split="dar")
+    table.to_csv(folder / "labels.csv", index=False)
+    words = ["csv", "--source", str(folder / "labels.csv"), "--crops", "--size", str(size), "--out"]
+    assert prepare_data.main([*words, str(folder / "prepared")]) == 0
+    return str(folder / "prepared")
+
+
+def test_corrected_ages_reach_training_though_embeddings_are_kept(tmp_path, pipeline, monkeypatch):
+    size, ages = pipeline.model.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
+    views = Views(str(tmp_path / "cache"))
+    folder = prepare(tmp_path / "a", ages, size)
+    before = embed_split(pipeline, folder, "dar", views)
+    monkeypatch.setattr(embedded, "embed", lambda *_: pytest.fail("embedded again"))
+    ages["3.png"] = 77.0
+    prepare(tmp_path / "a", ages, size, person="anna")
+    after = embed_split(pipeline, folder, "dar", views)
+    assert before.low.tolist() == [30 + number for number in range(8)]
+    assert after.low.tolist() == list(ages.values()) and set(after.person) == {"anna"}
+    assert np.array_equal(after.embeddings, before.embeddings)
+
+
+def test_exchanged_pictures_are_embedded_again(tmp_path, pipeline):
+    size, ages = pipeline.model.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
+    views = Views(str(tmp_path / "cache"))
+    folder = prepare(tmp_path / "a", ages, size)
+    before = embed_split(pipeline, folder, "dar", views)
+    draw(tmp_path / "a" / "3.png", 123456)
+    prepare(tmp_path / "a", ages, size)
+    after = embed_split(pipeline, folder, "dar", views)
+    same = (after.embeddings == before.embeddings).all(axis=(0, 2))
+    assert same.tolist() == [number != 3 for number in range(8)] and after.id[3] != before.id[3]
+
+
+@pytest.mark.parametrize("damage", ["cut", "other shape", "empty"])
+def test_a_damaged_cache_is_made_again(tmp_path, pipeline, damage):
+    size, ages = pipeline.model.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
+    views = Views(str(tmp_path / "cache"))
+    folder = prepare(tmp_path / "a", ages, size)
+    before = embed_split(pipeline, folder, "dar", views)
+    (stored,) = (tmp_path / "cache").iterdir()
+    if damage == "other shape":
+        with np.load(stored) as arrays:
+            parts = {name: array[..., :3] for name, array in arrays.items()}
+        np.savez(stored, **parts)
+    else:
+        stored.write_bytes(stored.read_bytes()[: 100 if damage == "cut" else 0])
+    assert np.array_equal(embed_split(pipeline, folder, "dar", views).embeddings, before.embeddings)
+
+
+def test_001_of_two_sets_are_two_people_and_still_excluded_by_their_own_name(tmp_path, pipeline):
+    size = pipeline.model.config.crop_size
+    folders = [prepare(tmp_path / name, {f"{i}.png": 30.0 + i for i in range(4)}, size, "001") for name in ("a", "b")]
+    views = Views(str(tmp_path / "cache"))
+    parts = [embed_split(pipeline, folder, "dar", views) for folder in folders]
+    assert set(join(parts[:1], folders[:1]).person) == {"001"}
+    renamed = [str(tmp_path / "first"), str(tmp_path / "second")]
+    faces = join(parts, renamed)
+    assert sorted(set(faces.person)) == [f"first{SET_MARK}001", f"second{SET_MARK}001"]
+    bank = ReferenceBank(
+        faces.embeddings[0], faces.low, faces.estimates[0], np.zeros(8, bool), faces.person, faces.id, "x"
+    )
+    asked = np.array([f"first{SET_MARK}001", "001", "002"])
+    found = bank.query(np.ones((3, faces.embeddings.shape[2])), np.full(3, 32.0), 8, 99, np.full(3, ""), asked)
+    assert found.mask.sum(axis=1).tolist() == [4, 0, 8]
