@@ -1,10 +1,15 @@
 """A short round of tests/belongs.py, and that its checks see a row that belongs to another picture."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tests.belongs import Album, Wrong, check_bank, check_predictions, check_prepared, grow_bank, prepare, show
+
+TESTS = Path(__file__).parent
 
 
 def test_three_kills_and_edits_in_between_move_no_age_to_another_picture(capsys):
@@ -82,3 +87,9 @@ def test_an_estimate_of_another_picture_is_seen(album, tmp_path, fault):
             check_predictions(album, tmp_path / "ages.csv", names)
     else:
         check_predictions(album, tmp_path / "ages.csv", names)
+
+
+def test_the_table_of_faults_names_tests_that_there_are():
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (TESTS / "README.md").read_text())
+    missing = [f"{file}::{test}" for file, test in named if f"def {test}(" not in (TESTS / file).read_text()]
+    assert len(named) > 40 and missing == []
