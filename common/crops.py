@@ -6,15 +6,21 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from pillow_heif import register_heif_opener
 from skimage.transform import SimilarityTransform
 
 from common.errors import ImageError
+from common.photo_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from common.photo_files import is_drawing, read_bytes
 
 TEMPLATE_SIZE = 200
 # Left eye, right eye, nose, left and right mouth corner (x, y) in the template frame.
 TEMPLATE = ((60.0, 58.0), (138.0, 58.0), (98.0, 104.0), (63.0, 139.0), (132.0, 139.0))
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM")
+MOST_MEMORY = 640_000_000  # bytes that a picture may take while it is decoded
+WEBP_BYTES = 29  # that decoding takes for a pixel, Pillow's and libwebp's buffers together
+DEEP_BYTES = 35  # the same of a picture of floats or 32-bit whole numbers
 SMALLEST_SIDE = 16  # pixels; below it there is no face to look at
 
 
@@ -23,42 +29,63 @@ def load_image(path: str | Path) -> np.ndarray:
     return decode_image(read_bytes(path, str(path)), str(path))
 
 
-def read_bytes(path: str | Path, name: str) -> bytes:
-    """The bytes of a picture file; raises ImageError naming `name` if there is none."""
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise ImageError(f"{name}: there is no such file.") from None
-    except IsADirectoryError:
-        raise ImageError(f"{name}: cannot be read: a folder without pictures.") from None
-    except OSError as error:
-        raise ImageError(f"{name}: cannot be read ({error.strerror}).") from None
-    except ValueError:  # a null byte in the name
-        raise ImageError(f"{name}: this is not a usable file name.") from None
-
-
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decode the bytes of a picture into [H, W, 3] uint8 RGB, upright; raises ImageError naming `name`."""
     if not data:
         raise ImageError(f"{name}: the file is empty.")
+    if is_drawing(data):
+        raise ImageError(f"{name}: this is a drawing of age-by-difference itself, not a photo.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as picture:
-                if picture.format == "EPS":  # a program in PostScript, which Pillow would have another program run
-                    raise UnidentifiedImageError
-                upright = ImageOps.exif_transpose(picture)
-                image = _to_rgb(upright)
+            register_heif_opener()
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                _check_memory(picture)
+                image = _upright(_to_rgb(picture), _orientation(picture))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{name}: the picture is too large; shrink it below 89 megapixels.") from None
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
         raise ImageError(f"{name}: this is not a picture in a known format (JPEG, PNG, WebP, …).") from None
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, RuntimeError) as error:
-        raise ImageError(f"{name}: the picture is broken ({error}).") from None
+    except MemoryError:
+        raise ImageError(f"{name}: the picture needs more memory than there is.") from None
+    except Exception as error:  # decoders raise whatever their parsers do
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: the picture is broken ({why}).") from None
     if min(image.shape[:2]) < SMALLEST_SIDE:
         size = f"{image.shape[1]} x {image.shape[0]}"
         raise ImageError(f"{name}: the picture is too small ({size} px, at least {SMALLEST_SIDE} needed).")
     return image
+
+
+def _check_memory(picture: Image.Image) -> None:
+    """Raise ImageError if a picture that is opened but not decoded yet would take too much memory."""
+    each = WEBP_BYTES if picture.format == "WEBP" else DEEP_BYTES if picture.mode in ("I", "F") else 0
+    if picture.width * picture.height * each > MOST_MEMORY:
+        most = MOST_MEMORY // each // 10**6
+        raise ImageError(f"the picture is too large for its kind; shrink it below {most} megapixels.")
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The EXIF orientation 1 to 8; 1 if it is not said or the EXIF data is broken."""
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # whatever it holds, EXIF never costs the picture
+        return 1
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    turned = {
+        2: lambda: image[:, ::-1],
+        3: lambda: image[::-1, ::-1],
+        4: lambda: image[::-1],
+        5: lambda: image.swapaxes(0, 1),
+        6: lambda: image[::-1].swapaxes(0, 1),
+        7: lambda: image[::-1, ::-1].swapaxes(0, 1),
+        8: lambda: image[:, ::-1].swapaxes(0, 1),
+    }
+    return np.ascontiguousarray(turned[orientation]()) if orientation in turned else image
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from common.crops import load_image
 from common.errors import DataError
+from common.photo_files import SOFTWARE
 from common.predictions import OK
 
 BLUE, ORANGE = "#4477aa", "#ee7733"  # told apart by colour-blind readers
@@ -29,7 +30,7 @@ def save_figure(figure, path: Path) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
+        figure.savefig(path, dpi=120, metadata={"Software": SOFTWARE})
     except OSError as error:
         raise DataError(f"The picture cannot be written to {path} ({error.strerror}).") from None
     finally:

@@ -12,11 +12,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from common.age_distribution import spread
-from common.crops import IMAGE_SUFFIXES, decode_image, read_bytes, resize_crop
+from common.crops import decode_image, resize_crop
 from common.errors import DataError, ImageError
 from common.intervals import bounds, load_calibrator
 from common.manifest import CROPS, CropRows, age_bounds, open_crops, read_manifest
 from common.metrics import paired_bootstrap, summarise
+from common.photo_files import Listing, list_pictures, not_looked_at, read_bytes
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import COLUMNS, OK, check_out, without_numbers, write_predictions
 from common.shards import check_sharding, take_shard
@@ -75,9 +76,10 @@ def _files(path: Path, drawn: Path | None) -> list[Path]:
     """The pictures of a folder and those below it, but not what was drawn in a folder within it; or the file itself."""
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    if drawn is not None and path.resolve() in drawn.resolve().parents:
-        found = [file for file in found if drawn.resolve() not in file.resolve().parents]
+    listing = list_pictures(path, skip=drawn)
+    found = sorted([*listing.files, *listing.unreadable])  # a folder that cannot be read fails like any other input
+    if said := not_looked_at(Listing(skipped=listing.skipped)):
+        print(f"{path}: {said}", file=sys.stderr)
     return found or [path]  # an empty folder stays in the list and is reported like any other bad input
 
 
