@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from common.checkpoints import CONFIG_FILE, MODEL_FILE, WEIGHTS, fingerprint, require, write_tensors
@@ -16,6 +14,7 @@ from common.correction import Correction, Corrector, Faces
 from common.errors import WeightsError
 from common.files import write_whole
 from common.ordinal import condor_loss, level_probabilities
+from common.weight_files import load_into, read_settings, vouch
 from DiffPipeline6.DiffPipeline6__model import RELEASED as CORRECTOR
 from DiffPipeline6.DiffPipeline6__model import load_model as load_corrector
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeHeadConfig
@@ -139,6 +138,7 @@ def save_model(folder: Path, head: RangeHead, notes: dict[str, Any]) -> Path:
     write_tensors({name: value.cpu().contiguous() for name, value in head.state_dict().items()}, folder / MODEL_FILE)
     own = {field.name: getattr(head.config, field.name) for field in fields(head.config)}
     write_whole(folder / CONFIG_FILE, json.dumps({"head": own, **notes}, indent=1) + "\n")
+    vouch(folder)
     return folder
 
 
@@ -149,16 +149,16 @@ def load_model(
     folder = Path(folder)
     require(folder, (MODEL_FILE, CONFIG_FILE), "RangeClassOrdinalPipeline")
     corrector = load_corrector(corrector_folder, device)
+    settings = read_settings(folder)
     try:
-        settings = json.loads((folder / CONFIG_FILE).read_text())
-        head = RangeHead(RangeHeadConfig(**settings["head"]))
-        head.load_state_dict(load_file(folder / MODEL_FILE))
+        config = RangeHeadConfig(**settings["head"])
         made_with, prior = settings["corrector_fingerprint"], settings["prior"]
         gate = Gate(**settings["gate"]) if settings["gate"] else None
-    except (SafetensorError, RuntimeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{folder} holds no classifier that fits its config ({str(error).splitlines()[0]})."
         ) from None
+    head = load_into(lambda: RangeHead(config), folder / MODEL_FILE, "a classifier")
     if made_with != fingerprint(corrector_folder):
         raise WeightsError(f"{folder} was trained beside other weights than {corrector_folder}; train it again.")
     return RangeModel(corrector, head.to(corrector.pipeline.device).eval(), prior, gate)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from common.age_distribution import expectation, gaussian_log_probs, median
 from common.edgeface import build_edgeface, load_edgeface
 from common.errors import WeightsError
+from common.labels import OLDEST
 from common.mobilefacenet import build_mobilefacenet, load_mobilefacenet
 from common.torchvision_cpu import allow_torchvision_import
 from common.two_networks import build_two_networks
@@ -73,6 +74,8 @@ class BARConfig:
         ):
             if value not in allowed:
                 raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
+        if not (self.min_age >= 0 and self.max_age <= OLDEST and 0 < self.embedding_size <= LARGEST):
+            raise ValueError(f"ages must lie in 0 to {OLDEST:g}, embedding_size in 1 to {LARGEST}.")
         if self.min_age >= self.max_age:
             raise ValueError(f"min_age {self.min_age} must be below max_age {self.max_age}.")
         if not (0 < self.crop_size <= LARGEST and 0 < self.input_size <= LARGEST):

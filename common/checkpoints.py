@@ -10,15 +10,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from common.bar import BAR, BARConfig
 from common.errors import WeightsError
 from common.files import replacing, write_whole
 from common.paths import REPOSITORY
 from common.paths import WEIGHTS as WEIGHTS
-
-MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+from common.weight_files import CONFIG_FILE, MODEL_FILE, load_into, read_settings, vouch
 
 
 def save_bar(model: BAR, folder: str | Path, notes: dict[str, Any]) -> Path:
@@ -32,6 +31,7 @@ def save_bar(model: BAR, folder: str | Path, notes: dict[str, Any]) -> Path:
     write_tensors(tensors, folder / MODEL_FILE)
     own = {field.name: getattr(model.config, field.name) for field in fields(BARConfig)}
     write_whole(folder / CONFIG_FILE, json.dumps({"model": own, **notes}, indent=1) + "\n")
+    vouch(folder)
     return folder
 
 
@@ -58,17 +58,10 @@ def load_bar(folder: str | Path, device: str | torch.device = "cpu") -> BAR:
     folder = Path(folder)
     require(folder, (MODEL_FILE, CONFIG_FILE), "released")
     try:
-        config = BARConfig(**json.loads((folder / CONFIG_FILE).read_text())["model"])
-        model = BAR(config)
+        config = BARConfig(**read_settings(folder)["model"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{folder / CONFIG_FILE} does not describe a base regressor ({error}).") from None
-    try:
-        model.load_state_dict({name: value.float() for name, value in load_file(folder / MODEL_FILE).items()})
-    except (SafetensorError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{folder / MODEL_FILE} does not fit its config.json ({reason}).") from None
-    if not all(value.isfinite().all() for value in model.state_dict().values()):
-        raise WeightsError(f"{folder / MODEL_FILE} holds numbers that are not finite; get the weights again.")
+    model = load_into(lambda: BAR(config), folder / MODEL_FILE, "a base regressor")
     return model.to(device, memory_format=torch.channels_last).eval()
 
 

@@ -7,8 +7,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from common.checkpoints import CONFIG_FILE, MODEL_FILE, require, write_tensors
@@ -18,6 +16,7 @@ from common.paths import WEIGHTS
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import ReferenceBank, load_bank
+from common.weight_files import load_into, read_settings, verified, vouch
 
 BANK_FILE, OWN_BASE = "bank.npz", "base"
 
@@ -45,6 +44,7 @@ def save_difference(folder: Path, head: nn.Module, bank: ReferenceBank, base: Pa
     name = {"base": base.resolve().name} if released else {}
     document = {"head": own, **name, "base_fingerprint": bank.fingerprint, **notes}
     write_whole(folder / CONFIG_FILE, json.dumps(document, indent=1) + "\n")
+    vouch(folder)
     if not released and base.resolve() != (folder / OWN_BASE).resolve():
         shutil.copytree(base, folder / OWN_BASE, dirs_exist_ok=True)
     return folder
@@ -57,10 +57,7 @@ def base_of(folder: Path) -> Path:
     """
     if (folder / OWN_BASE).is_dir():
         return folder / OWN_BASE
-    try:
-        name = json.loads((folder / CONFIG_FILE).read_text()).get("base", BASE_RELEASED.name)
-    except (json.JSONDecodeError, AttributeError) as error:
-        raise WeightsError(f"{folder / CONFIG_FILE} describes no difference regressor ({error}).") from None
+    name = read_settings(folder).get("base", BASE_RELEASED.name)
     return WEIGHTS / Path(str(name)).name
 
 
@@ -74,13 +71,12 @@ def load_difference(
     folder = Path(folder)
     require(folder, (MODEL_FILE, CONFIG_FILE, BANK_FILE), pipeline_name)
     pipeline = AgePredictBasicPipeline.from_weights(base_of(folder), device)
+    verified(folder / BANK_FILE)
     bank = load_bank(folder / BANK_FILE, pipeline.fingerprint)
+    settings = read_settings(folder)
     try:
-        settings = json.loads((folder / CONFIG_FILE).read_text())
-        head = make_head(settings["head"])
-        window = float(settings["training"]["reference_window"])
-        head.load_state_dict({name: value.float() for name, value in load_file(folder / MODEL_FILE).items()})
-    except (SafetensorError, RuntimeError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{folder} does not hold a difference regressor that fits its config ({reason}).") from None
+        window, how = float(settings["training"]["reference_window"]), settings["head"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{folder} does not hold a difference regressor that fits its config ({error}).") from None
+    head = load_into(lambda: make_head(how), folder / MODEL_FILE, "a difference regressor")
     return DifferenceWeights(pipeline, head.to(pipeline.device).eval(), bank, window)

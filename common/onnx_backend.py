@@ -22,6 +22,7 @@ from common.errors import WeightsError
 from common.files import replacing, write_whole
 from common.mobilefacenet import MobileFaceNet, made_for_onnx
 from common.torchvision_cpu import allow_torchvision_import
+from common.weight_files import check_graph, read_settings, verified, vouch
 
 ONNX_FILE, FAST_FILE = "model.onnx", "model_int8.onnx"
 MADE_OF = {ONNX_FILE: "onnx_of", FAST_FILE: "onnx_int8_of"}  # keys of config.json: of which weights
@@ -102,6 +103,7 @@ def _note(folder: Path, file: str) -> Path:
     """Note in config.json which weights a graph was made of; returns where the graph is."""
     settings = json.loads((folder / CONFIG_FILE).read_text()) | {MADE_OF[file]: fingerprint(folder)}
     write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
+    vouch(folder, file)
     return folder / file
 
 
@@ -159,7 +161,9 @@ class OnnxBase:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch works in between
-        self.session = onnxruntime.InferenceSession(folder / file, options, providers=["CPUExecutionProvider"])
+        graph = verified(folder / file)
+        check_graph(graph, folder / file)
+        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self.folder, self.config = folder, model.config
 
     def __call__(self, images: Tensor) -> BAROutput:
@@ -173,12 +177,14 @@ def load_onnx(folder: str | Path, model: BAR, file: str = ONNX_FILE) -> OnnxBase
     folder = Path(folder)
     if not (folder / file).is_file():
         return None
-    if json.loads((folder / CONFIG_FILE).read_text()).get(MADE_OF[file]) != fingerprint(folder):
+    if read_settings(folder).get(MADE_OF[file]) != fingerprint(folder):
         raise WeightsError(
             f"{folder / file} was not made of the weights beside it; run scripts/export_onnx.py, or delete it."
         )
     try:
         return OnnxBase(folder, model, file)
+    except WeightsError:
+        raise
     except Exception as error:  # onnxruntime raises classes of its own
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{folder / file} cannot be loaded ({reason}); run scripts/export_onnx.py.") from None

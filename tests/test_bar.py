@@ -144,7 +144,7 @@ def test_unusable_weights_are_refused_in_one_sentence(tmp_path):
     save_bar(BAR(BARConfig(**SMALL)), tmp_path, {})
     text = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(text.replace('"max_age": 100', '"max_age": 90'))
-    with pytest.raises(WeightsError, match="does not fit its config.json") as caught:
+    with pytest.raises(WeightsError, match="that fits its config.json") as caught:
         load_bar(tmp_path)
     assert "\n" not in str(caught.value)
     (tmp_path / "config.json").write_text("{")

@@ -124,9 +124,8 @@ def test_hiding_keeps_the_stated_part():
 
 
 def test_copies_of_a_picture_share_a_name():
-    names = picture_names(
-        np.array(["", "", "anna", "", "", ""]), np.array(list("fedcba")), np.array([0, 1, 2, 3, 1, 4])
-    )
+    ids, group = np.array(list("fedcba")), np.array([0, 1, 2, 3, 1, 4])
+    names = picture_names(np.array(["", "", "anna", "", "", ""]), ids, group)
     assert names[1] == names[4] == "copy of b" and names[2] == "anna" and (names[[0, 3, 5]] == "").all()
 
 

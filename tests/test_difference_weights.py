@@ -45,5 +45,5 @@ def test_weights_that_name_no_base_are_of_the_default_one(released, tmp_path):
     (tmp_path / "config.json").write_text('{"base": "../../AgeRegBaseline-large"}')
     assert base_of(tmp_path) == released / "AgeRegBaseline-large"
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(WeightsError, match="describes no difference regressor"):
+    with pytest.raises(WeightsError, match="describes no weights"):
         base_of(tmp_path)

