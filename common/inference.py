@@ -115,7 +115,11 @@ def read_faces(
         if arguments.crops:
             yield row, number, [FaceInput(0, None, resize_crop(image, size))]
             continue
-        found = pipeline.faces(image)[: 1 if arguments.manifest else None]
+        try:
+            found = pipeline.faces(image)[: 1 if arguments.manifest else None]
+        except Exception as error:  # of a picture of odd proportions: OpenCV and NumPy raise whatever they do
+            yield row, number, f"faces could not be looked for ({' '.join(str(error).split()) or type(error).__name__})"
+            continue
         faces = [FaceInput(place, face.box, crop) for place, (face, crop) in enumerate(found)]
         yield row, number, faces or NO_FACE
 

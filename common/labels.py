@@ -22,6 +22,7 @@ NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 INTERVAL = re.compile(rf"[(\[]?\s*({NUMBER})\s*(?:-|–|—|\.\.|to|(?<=\d)\s*,\s+|(?<=\d);)\s*({NUMBER})\s*[)\]]?", re.I)
 PAIR = re.compile(rf"[(\[]\s*({NUMBER})\s*,\s*({NUMBER})\s*[)\]]", re.I)
 OPEN = re.compile(rf"(?:({NUMBER})\s*(?:\+|and more|or more)|(?:>=|≥)\s*({NUMBER}))", re.I)
+LARGEST_TABLE = 2**30  # bytes
 SET_MARK = "::"  # between a set's name and a person's, where sets are joined
 GROUP_PREFIX = "copy of "  # of the common name of copies of one picture whose person is unknown
 
@@ -107,8 +108,11 @@ def read_table(path: str | Path, kind: str = "table") -> pd.DataFrame:
     KNOWN columns come in their own spelling. A row with more cells than the header has gets an unreadable age, so that
     it is reported with its path. Raises DataError if it cannot be read, or names a column twice.
     """
+    path = Path(path)
+    if path.exists() and not (path.is_file() and path.stat().st_size <= LARGEST_TABLE):
+        raise DataError(f"{path} is no file of a table's size; give a CSV file.")  # a pipe, a device, a folder
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"There is no {kind} at {path}; check the name.") from None
     except UnicodeDecodeError:

@@ -2,16 +2,17 @@
 
 import argparse
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from common.crops import IMAGE_SUFFIXES
 from common.errors import DataError
 from common.labels import known_column, parse_age, parse_ages, person_key, person_name, read_table
 from common.manifest import renamed
+from common.photo_files import list_pictures, not_looked_at
 from scripts.photo_dates import UNDATED, age_between, exif_date, folder_date, name_date, parse_span
 
 BY_EXIF, BY_NAME = "EXIF", "name"
@@ -140,7 +141,11 @@ def pictures_of_folder(arguments: argparse.Namespace) -> list[Picture]:
     if not (arguments.births or arguments.age_pattern):
         raise DataError("A folder needs ages: give --births CSV or --age-pattern REGEX (or a CSV as --source).")
     births, pictures = read_births(arguments.births), []
-    for file in sorted(path for path in arguments.source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
+    listing = list_pictures(arguments.source)
+    for said in (not_looked_at(listing), *(f"{folder}: {why}" for folder, why in listing.unreadable.items())):
+        if said:
+            print(said, file=sys.stderr)
+    for file in listing.files:
         name = file.relative_to(arguments.source)
         person = person_name(next((part for part in name.parts[:-1] if not folder_date(part)), ""))
         parts = (arguments.source.resolve().name, *name.parts)

@@ -100,8 +100,9 @@ class Source:
             pass  # a packed archive is verified when it is read to its end
 
     def images(self) -> list[str]:
-        """Names that end like a picture's."""
-        return [name for name in self.names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+        """Names that end like a picture's, without hidden files ("._x.jpg")."""
+        names = [name for name in self.names if not name.rsplit("/", 1)[-1].startswith(".")]
+        return [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
 
     def read(self, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
         """Yield (name, bytes) of the wanted files in the order they are stored in; raises DataError."""

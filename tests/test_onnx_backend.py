@@ -13,6 +13,7 @@ from common.errors import WeightsError
 from common.onnx_backend import FAST_FILE, MADE_OF, ONNX_FILE, export_fast, export_onnx, load_onnx
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.synthetic import render_face, sample_identity
+from common.weight_files import vouch
 from scripts.export_onnx import main as export_main
 
 
@@ -96,7 +97,8 @@ def test_without_a_graph_in_8_bits_one_sentence_says_how_to_make_it(folder, caps
 def test_a_broken_graph_is_one_sentence(folder, tmp_path):
     broken = shutil.copytree(folder, tmp_path / "broken")
     (broken / ONNX_FILE).write_bytes(b"no graph")
-    with pytest.raises(WeightsError, match="cannot be loaded") as caught:
+    vouch(broken, ONNX_FILE)
+    with pytest.raises(WeightsError, match="no ONNX graph") as caught:
         AgePredictBasicPipeline.from_weights(broken, "cpu")
     assert "\n" not in str(caught.value)
 

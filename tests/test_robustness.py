@@ -154,7 +154,7 @@ def test_a_planted_pickle_is_never_run(weights, tmp_path):
         ({"mirror": 1}, "mirror must be of type bool"),
         ({"input_size": 10**9}, "input_size"),
         ({"embedding_size": -3}, "does not describe a base regressor"),
-        ({"embedding_size": 128}, "does not fit its config.json"),
+        ({"embedding_size": 128}, "that fits its config.json"),
         ({"head": ["distribution"]}, "head must be of type str"),
         ({"unheard": 1}, "unheard"),
     ],
