@@ -22,7 +22,7 @@ NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 INTERVAL = re.compile(rf"[(\[]?\s*({NUMBER})\s*(?:-|–|—|\.\.|to|(?<=\d)\s*,\s+|(?<=\d);)\s*({NUMBER})\s*[)\]]?", re.I)
 PAIR = re.compile(rf"[(\[]\s*({NUMBER})\s*,\s*({NUMBER})\s*[)\]]", re.I)
 OPEN = re.compile(rf"(?:({NUMBER})\s*(?:\+|and more|or more)|(?:>=|≥)\s*({NUMBER}))", re.I)
-LARGEST_TABLE = 2**30  # bytes
+LARGEST_TABLE = 2**28  # bytes
 SET_MARK = "::"  # between a set's name and a person's, where sets are joined
 GROUP_PREFIX = "copy of "  # of the common name of copies of one picture whose person is unknown
 
@@ -110,7 +110,7 @@ def read_table(path: str | Path, kind: str = "table") -> pd.DataFrame:
     """
     path = Path(path)
     if path.exists() and not (path.is_file() and path.stat().st_size <= LARGEST_TABLE):
-        raise DataError(f"{path} is no file of a table's size; give a CSV file.")  # a pipe, a device, a folder
+        raise DataError(f"{path} is no table: it is no regular file of at most {LARGEST_TABLE >> 20} MB.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:

@@ -16,7 +16,6 @@ from common.photo_files import list_pictures, not_looked_at
 from scripts.photo_dates import UNDATED, age_between, exif_date, folder_date, name_date, parse_span
 
 BY_EXIF, BY_NAME = "EXIF", "name"
-LARGEST_TABLE = 256 << 20  # bytes of a CSV
 
 
 @dataclass(frozen=True)
@@ -56,18 +55,11 @@ def list_sources(arguments: argparse.Namespace) -> list[Picture]:
     return pictures
 
 
-def bounded_table(path: Path) -> pd.DataFrame:
-    """`read_table` of a regular file of sensible size; raises DataError for any other (a pipe, a device)."""
-    if path.exists() and not (path.is_file() and path.stat().st_size <= LARGEST_TABLE):
-        raise DataError(f"{path} is no table: it is no regular file of at most {LARGEST_TABLE >> 20} MB.")
-    return read_table(path)
-
-
 def read_births(path: Path | None) -> dict[str, str]:
     """Birth dates as texts by `person_key`; raises DataError for a person with two different ones."""
     if path is None:
         return {}
-    table = bounded_table(path)
+    table = read_table(path)
     if not {"person", "birth_date"} <= set(table.columns):
         raise DataError(f"{path} needs the columns person and birth_date.")
     births, twice = {}, []
@@ -89,7 +81,7 @@ def _same_date(first: str, second: str) -> bool:
 
 def pictures_of_table(arguments: argparse.Namespace) -> list[Picture]:
     """Pictures named by a CSV, whose paths are relative to it; dates it does not state are looked for in the photos."""
-    table, births = own_columns(bounded_table(arguments.source), arguments), read_births(arguments.births)
+    table, births = own_columns(read_table(arguments.source), arguments), read_births(arguments.births)
     by_date = "birth_date" in table.columns or births
     if "path" not in table.columns or not (by_date or {"age", "age_min", "age_max"} & set(table.columns)):
         raise DataError(

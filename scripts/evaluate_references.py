@@ -128,7 +128,7 @@ def evaluate(user: UserReferences, rate: float | None) -> pd.DataFrame:
 def recognised(bank: ReferenceBank, row: int, rate: float) -> str:
     """Whom the face of this row is taken for ('' nobody), photos of its person at this very age left out."""
     identity, allowed = bank.identity.astype(np.float32), without_person(bank, row) | own_photos(bank, row)
-    limit = threshold(rate, int((bank.person[allowed] != "").sum()))
+    limit = threshold(rate, int((bank.named & allowed).sum()))
     return match_people(identity[row : row + 1], identity, bank.person, allowed[None], limit)[0]
 
 

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from common.crops import decode_image, load_image
 from common.drawing import new_figure, save_figure
 from common.errors import ImageError
 from common.photo_files import IMAGE_SUFFIXES, list_pictures, not_looked_at
+from tests.conftest import REPOSITORY
 
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
 
@@ -128,6 +131,18 @@ def test_a_small_file_never_takes_gigabytes():
     white = encoded("WEBP", Image.new("RGB", (6000, 4000)))
     with pytest.raises(ImageError, match=r"x: the picture is too large for its kind; shrink it below 23 megapixels.$"):
         decode_image(white, "x")
-    deep = encoded("TIFF", Image.new("F", (5000, 4000)), compression="tiff_deflate")
-    with pytest.raises(ImageError, match=r"x: the picture is too large for its kind; shrink it below 18 megapixels.$"):
-        decode_image(deep, "x")
+
+
+@pytest.mark.parametrize(("kind", "mode", "side"), [("TIFF", "F", 4500), ("JPEG", "RGB", 8700), ("PNG", "RGBA", 7000)])
+def test_a_large_picture_takes_half_a_gigabyte_at_most(kind, mode, side, tmp_path):
+    options = {"compression": "tiff_deflate"} if kind == "TIFF" else {}
+    (tmp_path / "x").write_bytes(encoded(kind, Image.new(mode, (side, side)), **options))
+    code = (
+        "import resource, sys; from common.crops import load_image\n"
+        "def peak():\n    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "before = peak(); print(load_image(sys.argv[1]).shape[0], peak() - before)"
+    )
+    clean = ["/bin/sh", "-c", '"$0" "$@"; true', sys.executable, "-c", code, str(tmp_path / "x")]  # peaks are inherited
+    done = subprocess.run(clean, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    height, grew = map(int, done.stdout.split())
+    assert height == (side // 2 if kind == "JPEG" else side) and grew < 540  # MiB
