@@ -43,6 +43,7 @@ BANK = ["scripts/build_reference_bank.py", "--keep-outliers", "--append"]
 TRAIN = ["AgeRegBaseline/AgeRegBaseline__main.py", "--runs", "runs"]
 DIFFER = ["DiffPipeline6/DiffPipeline6__main.py", "--data", "prepared", "--runs", "runs", *QUICK]
 INFER = ["DiffPipeline6/DiffPipeline6__infer2.py", "--crops", "--batch-size", "16"]
+BUSY = "is being written by another process"
 
 
 class Wrong(AssertionError):
@@ -190,39 +191,38 @@ class Runner:
 
     def __init__(self, folder: Path, kills: int, seed: int):
         self.folder, self.left, self.random = folder, kills, random.Random(seed)
-        self.usual: dict[str, float] = {}  # seconds that a command took last
-        self.environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+        self.usual, self.killed = {}, {}  # by command: seconds that it took last, how often it was killed
 
     def start(self, words: list[str]) -> subprocess.Popen:
         """Start a command; what it says goes to the file `said`."""
         with (self.folder / "said").open("w") as said:
             return subprocess.Popen(
-                [sys.executable, str(REPOSITORY / words[0]), *words[1:]], cwd=self.folder, env=self.environment,
-                stdout=said, stderr=said,
+                [sys.executable, str(REPOSITORY / words[0]), *words[1:]], cwd=self.folder, stdout=said, stderr=said,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
             )  # fmt: skip
 
     def kill(self, words: list[str]) -> bool:
-        """Start a command and kill it at a random moment, its children not; whether it was still running."""
+        """Perhaps start a command and kill it, not its children, at a random moment; whether that cut it off."""
+        often = self.killed.setdefault(words[0], 0) > min(self.killed.values())
+        if not self.left or self.random.random() > (0.3 if often else 0.8):
+            return False
         process = self.start(words)
         time.sleep(self.random.uniform(0.3, 1.0) * self.usual.get(words[0], 8.0))
         if process.poll() is not None:
             return False
         process.kill()
         process.wait()
-        self.left -= 1
+        self.left, self.killed[words[0]] = self.left - 1, self.killed[words[0]] + 1
         print(f"  killed: {words[0]}", flush=True)
         return True
 
     def run(self, words: list[str], between: Callable[[], None] = lambda: None) -> None:
         """Run a command to its end, perhaps after kills, each followed by `between`; raises Wrong if it fails."""
-        while self.left and self.random.random() < 0.6 and self.kill(words):
+        while self.kill(words):
             between()
-        began = time.monotonic()
-        while True:
+        began, said = time.monotonic(), BUSY
+        while BUSY in said and time.monotonic() - began < 120:  # children of a killed command are at it
             status, said = self.start(words).wait(timeout=600), (self.folder / "said").read_text()
-            if "is being written by another process" not in said or time.monotonic() - began > 120:
-                break
-            time.sleep(1)  # children of a killed command are at it
         self.usual[words[0]] = time.monotonic() - began
         if status != 0 or "Traceback" in said:
             raise Wrong(f"{' '.join(words)} ended with status {status}:\n{said}")
@@ -247,7 +247,7 @@ def train(album: Album, runner: Runner) -> None:
     """A training of a base that goes on where it is killed, and one of a difference head on the first such base."""
     runs = album.folder / "runs"
     words = [*TRAIN, "--data", "prepared", *TINY]
-    while runner.left and runner.random.random() < 0.6 and runner.kill(words):
+    while runner.kill(words):
         cut_off = max((runs / "AgeRegBaseline").glob("*"), default=runs)
         words = [TRAIN[0], "--resume", str(cut_off)] if (cut_off / "latest_model.ckpt").is_file() else words
     runner.run(words)
