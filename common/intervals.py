@@ -9,10 +9,11 @@ import numpy as np
 from common.errors import DataError, WeightsError
 from common.files import write_whole
 from common.labels import OLDEST
-from common.weight_files import CONFIG_FILE, verified, vouch
+from common.weight_files import CONFIG_FILE, verified, vouch, writing
 
 INTERVALS_FILE = "intervals.json"
 N_FEATURES = 5  # of `features`
+LARGEST = 2**24  # bytes of a file of intervals
 SMALLEST_BANK = 50  # references needed to calibrate on a user's bank
 
 
@@ -83,7 +84,8 @@ def calibrate(
 def save_calibrators(folder: Path, calibrators: dict[str, IntervalCalibrator]) -> None:
     """Write calibrators by mode (bypass, full) beside the weights they belong to."""
     document = {mode: asdict(calibrator) for mode, calibrator in calibrators.items()}
-    write_whole(folder / INTERVALS_FILE, json.dumps(document) + "\n")
+    with writing(folder):
+        write_whole(folder / INTERVALS_FILE, json.dumps(document) + "\n")
     if (folder / CONFIG_FILE).is_file():
         vouch(folder, INTERVALS_FILE)
 
@@ -92,10 +94,10 @@ def load_calibrator(folder: str | Path, mode: str) -> IntervalCalibrator:
     """The calibrator of a mode; raises WeightsError if these weights have none."""
     path = Path(folder) / INTERVALS_FILE
     try:
-        calibrator = IntervalCalibrator(**json.loads(verified(path))[mode])
+        calibrator = IntervalCalibrator(**json.loads(verified(path, LARGEST))[mode])
     except WeightsError:
         raise
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, RecursionError):
         raise WeightsError(
             f"{folder} has no intervals for mode {mode}; make them with scripts/calibrate_intervals.py"
             " --data PREPARED_DIR, naming these weights and their base with --weights and --base."

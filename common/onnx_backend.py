@@ -22,7 +22,7 @@ from common.errors import WeightsError
 from common.files import replacing, write_whole
 from common.mobilefacenet import MobileFaceNet, made_for_onnx
 from common.torchvision_cpu import allow_torchvision_import
-from common.weight_files import check_graph, read_settings, verified, vouch
+from common.weight_files import check_graph, read_settings, verified, vouch, writing
 
 ONNX_FILE, FAST_FILE = "model.onnx", "model_int8.onnx"
 MADE_OF = {ONNX_FILE: "onnx_of", FAST_FILE: "onnx_int8_of"}  # keys of config.json: of which weights
@@ -88,7 +88,7 @@ def export_onnx(model: BAR, folder: str | Path) -> Path:
     for network in [module for module in model.modules() if isinstance(module, MobileFaceNet)]:
         made_for_onnx(network)
     model = _half_stored(_with_fixed_padding(model))
-    with warnings.catch_warnings(), replacing(folder / ONNX_FILE) as whole:
+    with warnings.catch_warnings(), writing(folder), replacing(folder / ONNX_FILE) as whole:
         warnings.simplefilter("ignore")  # the exporter warns of its own successor
         torch.onnx.export(
             model, (torch.rand(2, 3, size, size),), whole, dynamo=False,
@@ -102,7 +102,8 @@ def export_onnx(model: BAR, folder: str | Path) -> Path:
 def _note(folder: Path, file: str) -> Path:
     """Note in config.json which weights a graph was made of; returns where the graph is."""
     settings = json.loads((folder / CONFIG_FILE).read_text()) | {MADE_OF[file]: fingerprint(folder)}
-    write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
+    with writing(folder):
+        write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
     vouch(folder, file)
     return folder / file
 
@@ -123,7 +124,11 @@ def export_fast(folder: str | Path, images: Tensor) -> Path:
         quant_pre_process(folder / ONNX_FILE, prepared, skip_symbolic_shape=True)
         nodes = onnx.load(prepared).graph.node
         last = max(number for number, node in enumerate(nodes) if node.op_type == "Conv")
-        with replacing(folder / FAST_FILE) as whole, contextlib.redirect_stdout(None):  # it reports every batch
+        with (
+            writing(folder),
+            replacing(folder / FAST_FILE) as whole,
+            contextlib.redirect_stdout(None),
+        ):  # it reports every batch
             quantize_static(
                 prepared, whole, _Calibration(images), op_types_to_quantize=["Conv", "Add", "Relu"],
                 nodes_to_exclude=[node.name for node in nodes[last + 1 :]], per_channel=True,

@@ -1,14 +1,15 @@
 """The files of a folder of weights: each is what config.json vouches for (SHA-256), and fits before it is built.
 
-A hash says that a file is the one that was released; it says nothing of who released it. So the graphs of folders that
-are not this repository's own are also held to a list of operators, and every size is bounded before memory is taken.
+A hash says that a file is the one that was released; it says nothing of who released it. So every graph but those that
+this code itself knows is also held to a list of operators, and every size is bounded before memory is taken.
 """
 
 import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,17 @@ from torch import Tensor, nn
 
 from common.errors import WeightsError
 from common.files import write_whole
-from common.paths import WEIGHTS
 
 MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 HASHES = "sha256"  # key of config.json: hash by file name
 READ = (MODEL_FILE, "model.onnx", "model_int8.onnx", "bank.npz", "intervals.json")  # what inference reads
 LARGEST_CONFIG, LARGEST_HEADER, LARGEST_FILE = 2**20, 2**20, 2**30  # bytes
+RANKS = {"images": 4, "age": 1, "log_probs": 2, "embedding": 2}  # axes of what a graph takes and gives
+RELEASED_GRAPHS = (  # SHA-256; importing onnx to look through these would take half a second of every start
+    "aa351a8dd10a6b6c1571287b84e3ddae58400b2bfa3a157f6d11a4a1ebe4bc0f",
+    "26d2598cdd85dac43d092b044d5c0cd1a6d3b4052e8729fb15fe48e6c4fdb823",
+    "2e594af4fd7341a9b3b865a371e4752fb44d9a8f337b80857c4ef5f4f6e7cf9c",
+)
 OPERATORS = {
     "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv",
     "Cos", "CumSum", "DequantizeLinear", "Div", "Erf", "Exp", "Expand", "Flatten", "Gather", "GatherElements",
@@ -43,7 +49,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         if path.stat().st_size > LARGEST_CONFIG:
             raise WeightsError(f"{path} is too large to describe weights; get the weights again.")
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(f"{path} describes no weights ({error}).") from None
@@ -52,14 +58,26 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def verified(path: Path) -> bytes:
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raise WeightsError, one sentence, where a folder of weights cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WeightsError(f"The weights {folder} cannot be written ({reason}); give a place with room.") from None
+
+
+def verified(path: Path, largest: int = LARGEST_FILE) -> bytes:
     """The bytes of a file of a folder of weights; raises WeightsError unless config.json beside it vouches for them.
 
     A folder without any hash is read with one warning.
     """
     folder = path.parent
-    if path.stat().st_size > LARGEST_FILE:
-        raise WeightsError(f"{path} is too large ({path.stat().st_size / 2**30:.1f} GiB); get the weights again.")
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path} is no regular file; get the weights again.")
+    if path.stat().st_size > largest:
+        raise WeightsError(f"{path} is too large ({path.stat().st_size / 2**20:.0f} MiB); get the weights again.")
     data = path.read_bytes()
     hashes = read_settings(folder).get(HASHES)
     if hashes is None:
@@ -73,7 +91,10 @@ def verified(path: Path) -> bytes:
 
 @cache  # once a folder
 def _warn(folder: Path) -> None:
-    print(f"{folder} has no hashes: its files are not verified; scripts/hash_weights.py adds them.", file=sys.stderr)
+    print(
+        f"{folder} has no hashes to verify its files by; python scripts/hash_weights.py {folder} adds them.",
+        file=sys.stderr,
+    )
 
 
 def vouch(folder: Path, *names: str) -> None:
@@ -84,7 +105,8 @@ def vouch(folder: Path, *names: str) -> None:
     chosen = [name for name in names or READ if (folder / name).is_file()]
     fresh = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in chosen}
     settings[HASHES] = settings.get(HASHES, {}) | fresh if names else fresh
-    write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
+    with writing(folder):
+        write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
 
 
 def load_into(make: Callable[[], nn.Module], path: Path, kind: str) -> nn.Module:
@@ -125,9 +147,9 @@ def _shapes(data: bytes) -> dict[str, tuple[int, ...]]:
 def check_graph(data: bytes, path: Path) -> None:
     """Raise WeightsError for an ONNX graph with operators that no export of ours has, or with more outside of it.
 
-    The graphs of this repository's own weights are as trustworthy as its code, and are not looked through.
+    The graphs released with this code, known to it by their hashes, are as trustworthy as it and not looked through.
     """
-    if path.resolve().parent.parent == WEIGHTS.resolve():
+    if hashlib.sha256(data).hexdigest() in RELEASED_GRAPHS:
         return
     import onnx
 
@@ -138,19 +160,31 @@ def check_graph(data: bytes, path: Path) -> None:
     graph = model.graph
     foreign = sorted({node.op_type for node in graph.node} - OPERATORS)
     inner = any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute)
-    outside = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer)
+    outside = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(graph))
+    sparse = any(attribute.HasField("sparse_tensor") for node in graph.node for attribute in node.attribute)
     domains = {node.domain for node in graph.node} - {"", "ai.onnx"}
-    if foreign or inner or outside or domains or model.functions or graph.sparse_initializer:
+    if foreign or inner or outside or sparse or domains or model.functions or graph.sparse_initializer:
         what = f"the operator {foreign[0]}" if foreign else "parts that no export of ours has"
         raise WeightsError(f"{path} has {what}; make the graph with scripts/export_onnx.py.")
+    ends = [(part.name, len(part.type.tensor_type.shape.dim)) for part in (*graph.input, *graph.output)]
+    if ends != list(RANKS.items()):
+        raise WeightsError(f"{path} takes or gives other than {', '.join(RANKS)}; make it with scripts/export_onnx.py.")
     _check_numbers(graph, path)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every tensor stored in a graph: its initializers, and those in attributes of its nodes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
 
 
 def _check_numbers(graph: Any, path: Path) -> None:
     import numpy as np
     from onnx.numpy_helper import to_array
 
-    for tensor in graph.initializer:
+    for tensor in _tensors(graph):
         if math.prod(tensor.dims) > LARGEST_FILE:
             raise WeightsError(f"{path} declares a tensor that is too large; get the weights again.")
         values = to_array(tensor)

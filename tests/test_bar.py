@@ -9,6 +9,7 @@ from common.age_distribution import gaussian_log_probs
 from common.bar import BAR, BARConfig, central_view, estimate, estimate_views, load_backbone_weights
 from common.checkpoints import fingerprint, load_bar, load_checkpoint, save_bar, save_checkpoint
 from common.errors import WeightsError
+from common.weight_files import vouch
 
 SMALL = {"crop_size": 48, "input_size": 48}
 
@@ -152,7 +153,8 @@ def test_unusable_weights_are_refused_in_one_sentence(tmp_path):
         load_bar(tmp_path)
     (tmp_path / "config.json").write_text(text)
     (tmp_path / "model.safetensors").write_bytes(b"12345678901234567890")
-    with pytest.raises(WeightsError, match="does not fit"):
+    vouch(tmp_path, "model.safetensors")
+    with pytest.raises(WeightsError, match="it is no safetensors file"):
         load_bar(tmp_path)
 
 

