@@ -14,7 +14,7 @@ from common.correction import Correction, Corrector, Faces
 from common.errors import WeightsError
 from common.files import write_whole
 from common.ordinal import condor_loss, level_probabilities
-from common.weight_files import load_into, read_settings, vouch
+from common.weight_files import load_into, read_settings, vouch, writing
 from DiffPipeline6.DiffPipeline6__model import RELEASED as CORRECTOR
 from DiffPipeline6.DiffPipeline6__model import load_model as load_corrector
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeHeadConfig
@@ -134,10 +134,12 @@ class RangeModel:
 
 def save_model(folder: Path, head: RangeHead, notes: dict[str, Any]) -> Path:
     """Write the head (float32, it is small) and config.json {"head": RangeHeadConfig, **notes}; returns the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     write_tensors({name: value.cpu().contiguous() for name, value in head.state_dict().items()}, folder / MODEL_FILE)
     own = {field.name: getattr(head.config, field.name) for field in fields(head.config)}
-    write_whole(folder / CONFIG_FILE, json.dumps({"head": own, **notes}, indent=1) + "\n")
+    with writing(folder):
+        write_whole(folder / CONFIG_FILE, json.dumps({"head": own, **notes}, indent=1) + "\n")
     vouch(folder)
     return folder
 
