@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from common.correction import Corrector
 from common.drawing import BLUE, ORANGE, new_figure, save_figure
 from common.errors import DataError
+from common.photo_files import DRAWING_HEAD, is_drawing
 from common.reference_bank import load_bank, one_spelling
 from common.user_references import domain_shift, start_of
 
@@ -46,13 +46,10 @@ def inspect_bank(path: Path, corrector: Corrector) -> None:
 
 
 def refuse_picture(path: Path) -> None:
-    """Raise DataError for a file that is no drawing of Matplotlib: a picture of somebody's own is not drawn over."""
+    """Raise DataError for a file that is no drawing of ours: a picture of somebody's own is not drawn over."""
     if not path.exists():
         return
-    try:
-        with Image.open(path) as picture:
-            if picture.format == "PNG" and str(picture.info.get("Software", "")).startswith("Matplotlib"):
-                return
-    except (OSError, ValueError, SyntaxError):
-        pass
+    with path.open("rb") as file:
+        if is_drawing(file.read(DRAWING_HEAD)):
+            return
     raise DataError(f"{path}, where the bank would be drawn, is another picture; move it or rename the bank.")
