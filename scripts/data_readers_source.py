@@ -54,7 +54,8 @@ class Problem:
 class Source:
     """A folder, a tar or tar.gz, or a folder's CSV file; every name is relative to it.
 
-    `problems` are files of it that are never read: larger than LARGEST_FILE, sparse, or twice in an archive.
+    `problems` are files of it that are never read: larger than LARGEST_FILE; in an archive also links, what is sparse
+    and what is there twice.
     """
 
     root: Path
@@ -68,9 +69,9 @@ class Source:
             files = [path for path in self.root.rglob("*") if path.is_file()]
             sizes = [(path.relative_to(self.root).as_posix(), path.stat().st_size) for path in files]
         else:
-            sizes = [
-                (member.name, LARGEST_FILE + 1 if member.issparse() else member.size) for member in self._members()
-            ]
+            members = [(member.name, member.isfile(), _size(member)) for member in self._members()]
+            sizes = [(name, size) for name, regular, size in members if regular]
+            self.problems += [Problem(name, "a link or a device") for name, regular, _ in members if not regular]
         names = [name for name, _ in sizes]
         twice = {name for name, count in Counter(names).items() if count > 1}
         large = {name for name, size in sizes if size > LARGEST_FILE} - twice
@@ -79,10 +80,10 @@ class Source:
         self.names = sorted(set(names) - twice - large)
 
     def _members(self) -> Iterator[tarfile.TarInfo]:
-        """The files of an archive; raises DataError if it is none, or is cut off or damaged anywhere."""
+        """All but the folders of an archive; raises DataError if it is none, or is cut off or damaged anywhere."""
         try:
             with tarfile.open(self.root) as archive:
-                yield from (member for member in archive if member.isfile())
+                yield from (member for member in archive if not member.isdir())
                 self._check_end(archive)
         except (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError) as error:
             reason = str(error).splitlines()[0]
@@ -105,14 +106,20 @@ class Source:
         return [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
 
     def read(self, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, bytes) of the wanted files in the order they are stored in; raises DataError."""
+        """Yield (name, bytes) of the wanted files in the order they are stored in, without unreadable pictures.
+
+        Raises DataError for any other unreadable file and for a damaged archive.
+        """
         wanted = wanted & set(self.names)
         if self.root.is_dir():
             for name in sorted(wanted):
                 try:
-                    yield name, (self.root / name).read_bytes()
+                    data = (self.root / name).read_bytes()
                 except OSError as error:
+                    if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                        continue
                     raise DataError(f"{self.root / name} cannot be read ({error.strerror}).") from None
+                yield name, data
             return
         try:
             with tarfile.open(self.root) as archive:
@@ -142,6 +149,11 @@ class Source:
     def by_ending(self, parts: int, names: list[str] | None = None) -> dict[str, str]:
         """Names of pictures (all, or of `names`) by their last `parts` parts."""
         return {"/".join(name.split("/")[-parts:]): name for name in (self.images() if names is None else names)}
+
+
+def _size(member: tarfile.TarInfo) -> int:
+    """Bytes of a member of an archive; a sparse one, which may be of any size, counts as too large."""
+    return LARGEST_FILE + 1 if member.issparse() else member.size
 
 
 def from_names(

@@ -8,6 +8,7 @@ changed in the source: every picture is known by its bytes.
 """
 
 import argparse
+import errno
 import hashlib
 import json
 import sys
@@ -15,22 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from common.checkpoints import REPOSITORY
-from common.crops import align_face, decode_image, resize_crop
-from common.drawing import BLUE, new_figure, save_figure
-from common.errors import DataError, ImageError, UserError
-from common.faces import Face, FaceDetector
+from common.errors import DataError, UserError
 from common.files import only_writer, write_whole
 from common.labels import read_table
 from common.manifest import (
     COLUMNS,
     CROPS,
     DIGESTS,
+    INDEX,
     OLDEST,
-    SPLITS,
-    age_bounds,
     load_prepared,
     read_manifest,
     write_crops,
@@ -39,8 +35,11 @@ from common.manifest import (
 from common.splits import assign_splits, components, conflicting, duplicate_pairs, equal_pairs
 from scripts.data_readers import READERS, SyntheticSource
 from scripts.data_readers_source import Entry, Problem, Source
-from scripts.prepare_store import CropStore, Key
+from scripts.prepare_crops import keys_of, pack_crops, read_ids
+from scripts.prepare_report import save_histogram, summarise, tell_changes
+from scripts.prepare_store import CropStore
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OWN_OPTIONS = {"count": "synthetic", "seed": "synthetic", "label": "appareal"}  # options of one set alone
 
 
@@ -100,75 +99,6 @@ def impossible(entry: Entry) -> str:
     return ""
 
 
-class CropMaker:
-    """Bytes of a picture in, crop [S, S, 3] uint8 out; loads the face detector when first needed."""
-
-    def __init__(self, size: int):
-        self.size = size
-        self.detector: FaceDetector | None = None
-
-    def __call__(self, entry: Entry, data: bytes) -> np.ndarray:
-        """Crop of one entry; raises ImageError for an unreadable picture or one without a face."""
-        image = decode_image(data, entry.path)  # [H, W, 3]
-        if entry.ready_crop:
-            return resize_crop(image, self.size)
-        self.detector = self.detector or FaceDetector()
-        faces = self.detector.detect(image)
-        if entry.box:
-            faces = faces_in(faces, entry.box)
-        if not faces:
-            raise ImageError(f"{entry.path}: no face found.")
-        return align_face(image, faces[0].landmarks, self.size)
-
-
-def faces_in(faces: list[Face], box: tuple[float, float, float, float]) -> list[Face]:
-    """Faces whose centre lies in a box (left, top, right, bottom in pixels), the one nearest to its centre first."""
-    left, top, right, bottom = box
-
-    def distance(face: Face) -> float:
-        x, y = (face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2
-        if not (left <= x <= right and top <= y <= bottom):
-            return np.inf
-        return float(np.hypot(x - (left + right) / 2, y - (top + bottom) / 2))
-
-    return sorted((face for face in faces if distance(face) < np.inf), key=distance)
-
-
-def cut_of(entry: Entry) -> str:
-    """How the face is cut out of an entry's picture: as it is, in a box, or the largest one."""
-    return "ready" if entry.ready_crop else "" if entry.box is None else " ".join(f"{edge:g}" for edge in entry.box)
-
-
-def read_ids(source: Source, entries: list[Entry]) -> pd.Series:
-    """SHA-1 of the bytes of every entry's picture, '' where there is none, by its path."""
-    wanted = {entry.path for entry in entries}
-    bar = tqdm(source.read(wanted), total=len(wanted), desc="reading", unit="file", disable=len(wanted) < 500)
-    ids = {name: hashlib.sha1(data).hexdigest() for name, data in bar}
-    return pd.Series([ids.get(entry.path, "") for entry in entries], index=[entry.path for entry in entries], dtype=str)
-
-
-def pack_crops(source: Source, entries: list[Entry], ids: pd.Series, store: CropStore, size: int) -> pd.DataFrame:
-    """Make the crop of every entry that has none in the store yet.
-
-    Returns a table, a row for each entry, with `id`, `cut` and `problem` ('' if fine).
-    """
-    keys = [Key(ids[entry.path], cut_of(entry)) for entry in entries]
-    store.take_finished(set(keys))
-    waiting = {entry.path: row for row, entry in enumerate(entries) if keys[row].id and keys[row] not in store}
-    make = CropMaker(size)
-    for name, data in tqdm(source.read(set(waiting)), total=len(waiting), desc="crops", unit="face"):
-        row = waiting[name]
-        if hashlib.sha1(data).hexdigest() != keys[row].id:
-            raise DataError(f"{name} changed while it was prepared; run the same command again.")
-        try:
-            store.add(keys[row], make(entries[row], data))
-        except ImageError as error:
-            store.fail(keys[row], str(error).removeprefix(f"{name}: "))
-    reasons = [store.problems.get(key, "" if key.id else "there is no such file.") for key in keys]
-    problem = [f"{entry.path}: {reason}" if reason else "" for entry, reason in zip(entries, reasons, strict=True)]
-    return pd.DataFrame({"id": [key.id for key in keys], "cut": [key.cut for key in keys], "problem": problem})
-
-
 def build_manifest(entries: list[Entry], packed: pd.DataFrame, store: CropStore, published: dict[str, str]):
     """Manifest of the usable entries, their numbers among all, and the problems of all others."""
     table = pd.DataFrame([vars(entry) for entry in entries])
@@ -191,39 +121,6 @@ def build_manifest(entries: list[Entry], packed: pd.DataFrame, store: CropStore,
     return manifest.loc[keep].reset_index(drop=True), rows[keep], left_out
 
 
-def keys_of(packed: pd.DataFrame, rows: np.ndarray) -> list[Key]:
-    """The keys of these rows [M] of what `pack_crops` returns."""
-    return [Key(row.id, row.cut) for row in packed.iloc[rows].itertuples()]
-
-
-def save_histogram(manifest: pd.DataFrame, path: Path) -> None:
-    """Draw how many faces there are of each age (interval labels: of the middle of the interval)."""
-    low, high = age_bounds(manifest)
-    figure, (axis,) = new_figure(8, 4)
-    axis.hist((low + high) / 2, bins=np.arange(0, OLDEST + 3, 2), color=BLUE)
-    axis.set(xlabel="age (years)", ylabel="faces", title=f"{len(manifest)} faces", xlim=(0, OLDEST))
-    save_figure(figure, path)
-
-
-def summarise(out: Path, manifest: pd.DataFrame, left_out: pd.DataFrame) -> None:
-    """Print counts, ages, splits and the files left out."""
-    low, high = age_bounds(manifest)
-    exact = int((low == high).sum())
-    print(f"{out}: {len(manifest)} faces ({exact} with an exact age), ages {low.min():g} to {high.max():g} years")
-    counts = manifest["split"].value_counts()
-    print("  split: " + ", ".join(f"{name} {counts.get(name, 0)}" for name in SPLITS))
-    empty = [name for name in SPLITS if name not in counts]
-    if empty:
-        print(
-            f"  no face in {', '.join(empty)}: too few faces or people to train or to measure on; prepare more of them"
-        )
-    people = manifest["person"].replace("", np.nan).nunique()
-    print(f"  people: {people}" if people else "  people: unknown, so results on this set are not subject-exclusive")
-    print(f"  left out: {len(left_out)} files" + (f" (list: {out / 'left_out.csv'})" if len(left_out) else ""))
-    for reason, count in left_out["reason"].str.replace(r"^[^:]*: ", "", regex=True).value_counts().head(8).items():
-        print(f"    {count:6d}  {reason}")
-
-
 def prepare(arguments: argparse.Namespace) -> None:
     """Run the whole preparation, or take over what changed; raises DataError if it cannot be done."""
     out: Path = arguments.out
@@ -234,7 +131,8 @@ def prepare(arguments: argparse.Namespace) -> None:
         with only_writer(out / CROPS):
             _prepare(out, arguments)
     except OSError as error:
-        raise DataError(f"{out} cannot be written ({error.strerror}); is the disk full?") from None
+        hint = "; is the disk full?" if error.errno in FULL_DISK else ""
+        raise DataError(f"{error.filename or out} cannot be read or written ({error.strerror}){hint}.") from None
 
 
 def _prepare(out: Path, arguments: argparse.Namespace) -> None:
@@ -247,7 +145,7 @@ def _prepare(out: Path, arguments: argparse.Namespace) -> None:
     for earlier in (done, started):
         if earlier.is_file() and _settings_of(earlier) != settings:
             raise DataError(f"{out} was prepared with other settings ({earlier}); give another --out or delete it.")
-    if not (done.is_file() and arguments.name == "synthetic"):  # drawn faces change with their settings alone
+    if not (arguments.name == "synthetic" and sound(out)):  # drawn faces change with their settings alone
         source, entries = open_source(arguments)
         write_whole(started, json.dumps(settings, indent=1))
         finish(out, source, entries, arguments)
@@ -310,31 +208,19 @@ def finish(out: Path, source: Source, entries: list[Entry | Problem], arguments:
 def unchanged(out: Path, digest: str) -> bool:
     """Whether a folder was prepared from what this is the digest of, and its files are still those."""
     try:
-        noted = json.loads((out / DIGESTS).read_text())
-        same = noted.get("source") == digest and (out / "prepared.json").is_file() and (out / "left_out.csv").is_file()
-        return same and len(load_prepared(out).manifest) > 0
-    except (OSError, ValueError):  # a DataError is one
+        return json.loads((out / DIGESTS).read_text()).get("source") == digest and sound(out)
+    except (OSError, ValueError, AttributeError):
         return False
 
 
-def tell_changes(out: Path, manifest: pd.DataFrame) -> None:
-    """Say what changed since the folder was prepared, if it was: "3 labels changed, 2 pictures added, 1 gone"."""
+def sound(out: Path) -> bool:
+    """Whether a folder holds a finished set all of whose files fit together."""
+    if not all((out / name).is_file() for name in ("prepared.json", "left_out.csv", INDEX)):
+        return False
     try:
-        before = read_manifest(out / "manifest.csv").drop_duplicates("path").set_index("path")
-    except DataError:
-        return
-    now = manifest.set_index("path")
-    both = now.index.intersection(before.index)
-    other = (before.loc[both, "id"] != now.loc[both, "id"]).to_numpy()
-    ages, ages_now = (np.stack(age_bounds(table.loc[both])).astype(float) for table in (before, now))  # [2, N] years
-    texts = ["person", "gender", "group"]
-    same = (before.loc[both, texts] == now.loc[both, texts]).all(axis=1).to_numpy() & (ages == ages_now).all(axis=0)
-    counts = {
-        "labels changed": int((~same & ~other).sum()), "pictures exchanged": int(other.sum()),
-        "pictures added": len(now.index.difference(before.index)), "gone": len(before.index.difference(now.index)),
-    }  # fmt: skip
-    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    print(f"{out}: {said or 'the same pictures and labels'}.")
+        return len(load_prepared(out).manifest) > 0
+    except (OSError, DataError):
+        return False
 
 
 def read_split_file(path: Path | None) -> dict[str, str]:

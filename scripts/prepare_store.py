@@ -1,5 +1,6 @@
 """Crops made so far by a preparation, each found by the content of its picture; kept until the set is finished."""
 
+import os
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -31,11 +32,12 @@ class CropStore:
         self.slots: dict[Key, int] = {}
         self.problems: dict[Key, str] = {}
         good = self._read()
-        self.made = open(folder / MADE, "r+b" if (folder / MADE).exists() else "w+b")  # noqa: SIM115
+        self.made = open(folder / MADE, "r+b" if (folder / MADE).exists() else "w+b", opener=_no_link)  # noqa: SIM115
         self.made.truncate(len(self.slots) * self.bytes)
         self.made.seek(0, 2)
-        (folder / PROGRESS).write_text("".join(good), encoding="utf-8")
-        self.progress = open(folder / PROGRESS, "a", encoding="utf-8")  # noqa: SIM115
+        self.progress = open(folder / PROGRESS, "w", encoding="utf-8", opener=_no_link)  # noqa: SIM115
+        self.progress.writelines(good)
+        self.progress.flush()
 
     def _read(self) -> list[str]:
         """Take over what an earlier run left; returns its good lines."""
@@ -118,6 +120,11 @@ class CropStore:
         self.close()
         for name in (MADE, PROGRESS):
             (self.folder / name).unlink(missing_ok=True)
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file of our own; raises OSError for a link, which may lead to a file of somebody else."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _checked(number: str, cut: str, told: str) -> str:

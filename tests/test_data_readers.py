@@ -14,7 +14,8 @@ from common.faces import Face
 from common.manifest import load_prepared
 from scripts.data_readers_source import Source, from_table, gender_of, number
 from scripts.data_readers_tables import read_imdbclean
-from scripts.prepare_data import faces_in, main
+from scripts.prepare_crops import faces_in
+from scripts.prepare_data import main
 
 
 @pytest.fixture

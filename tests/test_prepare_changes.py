@@ -16,7 +16,7 @@ from PIL import Image
 from common.errors import DataError
 from common.files import only_writer
 from common.manifest import crops_digest, load_prepared
-from scripts import prepare_data
+from scripts import prepare_crops, prepare_data
 from tests.conftest import REPOSITORY
 
 SIZE = 32
@@ -61,7 +61,7 @@ def check(folder: Path, ages: dict[str, float]) -> pd.DataFrame:
 
 def cut_off(folder: Path, monkeypatch, after: int = 25) -> None:
     """Start a preparation that ends after so many pictures."""
-    make, made = prepare_data.CropMaker.__call__, []
+    make, made = prepare_crops.CropMaker.__call__, []
 
     def stopping(self, entry, data):
         made.append(entry.path)
@@ -70,7 +70,7 @@ def cut_off(folder: Path, monkeypatch, after: int = 25) -> None:
         return make(self, entry, data)
 
     with monkeypatch.context() as context:
-        context.setattr(prepare_data.CropMaker, "__call__", stopping)
+        context.setattr(prepare_crops.CropMaker, "__call__", stopping)
         assert prepare_data.main(words(folder)) == 130
 
 
@@ -105,10 +105,9 @@ def test_a_finished_set_takes_over_what_changed_and_says_so(tmp_path, album, cap
     draw(tmp_path / "newer.png", 98)
     draw(tmp_path / "08.png", 97)
     label(tmp_path, album)
-    made, make = [], prepare_data.CropMaker.__call__
-    monkeypatch.setattr(
-        prepare_data.CropMaker, "__call__", lambda self, entry, data: made.append(entry.path) or make(self, entry, data)
-    )
+    made, make = [], prepare_crops.CropMaker.__call__
+    noting = lambda self, entry, data: made.append(entry.path) or make(self, entry, data)  # noqa: E731
+    monkeypatch.setattr(prepare_crops.CropMaker, "__call__", noting)
     capsys.readouterr()
     assert prepare_data.main(words(tmp_path)) == 0
     assert "2 labels changed, 1 pictures exchanged, 2 pictures added, 1 gone" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
+import scripts.prepare_crops as prepare_crops
 import scripts.prepare_data as prepare_data
 from common.crops import TEMPLATE
 from common.errors import DataError
@@ -98,7 +99,7 @@ def test_an_archive_gives_the_same_as_the_folder(utkface, tmp_path, mode):
 def test_an_interrupted_preparation_goes_on_and_gives_the_same(utkface, tmp_path, monkeypatch):
     run("utkface", "--source", utkface, "--out", tmp_path / "whole", "--size", 32)
     made = []
-    make = prepare_data.CropMaker.__call__
+    make = prepare_crops.CropMaker.__call__
 
     def stopping(self, entry, data):
         made.append(entry.path)
@@ -106,7 +107,7 @@ def test_an_interrupted_preparation_goes_on_and_gives_the_same(utkface, tmp_path
             raise KeyboardInterrupt
         return make(self, entry, data)
 
-    monkeypatch.setattr(prepare_data.CropMaker, "__call__", stopping)
+    monkeypatch.setattr(prepare_crops.CropMaker, "__call__", stopping)
     arguments = ("utkface", "--source", utkface, "--out", tmp_path / "cut", "--size", 32)
     assert run(*arguments) == 130
     made.append("a second run never reaches 25 at the same place")
@@ -119,7 +120,7 @@ def test_an_interrupted_preparation_goes_on_and_gives_the_same(utkface, tmp_path
 def test_a_finished_preparation_is_not_repeated_and_other_settings_are_refused(utkface, tmp_path, monkeypatch, capsys):
     arguments = ("utkface", "--source", utkface, "--out", tmp_path / "out", "--size", 32)
     run(*arguments)
-    monkeypatch.setattr(prepare_data.CropMaker, "__call__", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(prepare_crops.CropMaker, "__call__", lambda *_: pytest.fail("made again"))
     assert run(*arguments) == 0
     assert "nothing changed" in capsys.readouterr().out
     assert run(*arguments[:-1], 64) == 2
