@@ -123,16 +123,26 @@ def test_shards_of_other_settings_are_never_merged(crops, tiny_run, tmp_path):
     assert len(shards(tmp_path)) == 3
 
 
-def test_a_shard_that_lacks_rows_is_refused(crops, tiny_run, tmp_path, capsys):
+@pytest.mark.parametrize("change", ["rows lacking", "another picture"])
+def test_a_shard_that_is_not_of_these_pictures_is_done_again(crops, tiny_run, tmp_path, change):
     words = ["--manifest", str(crops), "--weights", str(tiny_run / "weights"), "--crops", "--device", "cpu"]
     words += ["--out", str(tmp_path / "ages.csv")]
     for index in (0, 1):
         infer_base([*words, "--shard", f"{index}/2"])
-    short = shards(tmp_path)[1]
-    short.write_text("\n".join(short.read_text().splitlines()[:-1]) + "\n")
-    capsys.readouterr()
-    assert infer_base([*words, "--processes", "2"]) == 2
-    assert "does not hold its rows" in capsys.readouterr().err and not (tmp_path / "ages.csv").exists()
+    stored = shards(tmp_path)[1]
+    picture = crops.parent / "070.png"
+    before = picture.read_bytes()
+    if change == "rows lacking":
+        stored.write_text("\n".join(stored.read_text().splitlines()[:-1]) + "\n")
+    else:  # of the same size, so that only its bytes tell
+        other = min((crops.parent / "071.png", crops.parent / "072.png"), key=lambda path: path.stat().st_size)
+        size = max(len(before), other.stat().st_size)
+        picture.write_bytes(other.read_bytes().ljust(size, b"\0"))
+    assert infer_base([*words, "--processes", "2"]) == 1  # two pictures of the list cannot be read
+    together = (tmp_path / "ages.csv").read_bytes()
+    assert infer_base([*words[:-1], str(tmp_path / "one.csv")]) == 1
+    picture.write_bytes(before)
+    assert together == (tmp_path / "one.csv").read_bytes() and not shards(tmp_path)
 
 
 @pytest.mark.parametrize("infer2", [infer_base, infer_difference])
