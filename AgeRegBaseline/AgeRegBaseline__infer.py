@@ -20,6 +20,7 @@ from common.drawing import draw_distribution
 from common.errors import UserError
 from common.inference import list_inputs, read_faces
 from common.pipeline import RELEASED, AgePredictBasicPipeline
+from common.predictions import NOT_FINITE
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,6 +51,9 @@ def show(arguments: argparse.Namespace) -> int:
             continue
         result = pipeline.predict(np.stack([face.crop for face in faces]))
         for face, age, log_probs in zip(faces, result.ages, result.log_probs, strict=True):
+            if not np.isfinite(age):
+                failed.append(f"{path}: {NOT_FINITE}")
+                continue
             shape = describe(pipeline.ages, log_probs)
             span = f"{shape['low']:.0f} to {shape['high']:.0f}"
             print(f"{age:6.1f} {shape['peak']:6.0f} {shape['median']:6.1f} {span:>12s}  {path}")

@@ -16,6 +16,7 @@ from common.checkpoints import CONFIG_FILE
 from common.embedded import EmbeddedFaces
 from common.errors import DataError, UserError
 from common.metrics import paired_bootstrap
+from common.predictions import check_out, write_table
 from common.reference_bank import Found, ReferenceBank
 
 Calibration = Callable[[np.ndarray], np.ndarray]
@@ -69,11 +70,12 @@ def run_controls(
         if not arguments.table:
             if not arguments.data:
                 raise DataError("Give prepared folders with --data, or stored predictions with --table.")
+            check_out(arguments.out, ("true_age", "variant", "seed", "age"))
             table = pd.concat([_face_table(part) for part in estimates()], ignore_index=True)
             table = table.sort_values(
                 "variant", key=lambda names: names.map(lambda one: _rank(one, best)), kind="stable"
             )
-            table.to_csv(arguments.out, index=False, float_format="%.3f")
+            write_table(table, arguments.out, 3)
             print(f"predictions: {arguments.out}")
         stored = pd.read_csv(arguments.table or arguments.out, dtype={"id": str, "person": str})
         print("\n".join(control_table(stored, best)))

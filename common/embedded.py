@@ -119,14 +119,15 @@ def cached(pipeline: AgePredictBasicPipeline, prepared: PreparedSet, rows: np.nd
     Nothing that can be corrected is kept; the key is the weights, the views, the crops and the pictures' ids.
     """
     ids = prepared.manifest["id"].to_numpy(str)[rows]
-    crops, how = crops_digest(prepared.folder), (views.count, views.strength, views.seed)
+    how = (views.count, Augmentation().scaled(views.strength), views.seed)
+    crops, width = crops_digest(prepared.folder), pipeline.model.config.embedding_size
     key = repr((Cached._fields, pipeline.fingerprint, how, crops, ids.tolist() if ids.all() else rows.tolist()))
     stored = Path(views.cache) / f"{hashlib.sha1(key.encode()).hexdigest()}.npz"
     shape = (1 + views.count, len(rows))
     try:
         with np.load(stored, allow_pickle=False) as arrays:
             found = Cached(*(arrays[name] for name in Cached._fields))
-        if found.embeddings.shape[:2] == found.estimates.shape == shape and found.group.shape == shape[1:]:
+        if [array.shape for array in found] == [(*shape, width), shape, shape[1:]]:
             return found
     except Exception:  # none yet, or cut off: zip, zlib, numpy and plain Python errors
         pass
@@ -162,9 +163,17 @@ def embed_split(
     return EmbeddedFaces(found.embeddings, found.estimates, low, high, names, ids, rows, np.zeros_like(rows))
 
 
+def set_names(folders: Sequence[str]) -> list[str]:
+    """Names of prepared sets: their folders', with as many of those above as tell them all apart ("a/prepared")."""
+    parts = [Path(folder).resolve().parts for folder in folders]
+    depths = range(1, max(map(len, parts)) + 1)
+    enough = next(depth for depth in depths if len({part[-depth:] for part in parts}) == len(set(parts)))
+    return ["/".join(part[-enough:]) for part in parts]
+
+
 def of_set(faces: EmbeddedFaces, number: int, folders: Sequence[str]) -> EmbeddedFaces:
     """The faces of set `number` of several, owned by it and with its name before a person's: 001 of two are two."""
-    name = f"{Path(folders[number]).resolve().name}{SET_MARK}"
+    name = set_names(folders)[number] + SET_MARK
     foreign = np.array([person and not is_group(person) for person in faces.person], bool) & (len(folders) > 1)
     person = np.where(foreign, np.char.add(name, faces.person.astype(str)), faces.person)
     return replace(faces, owner=np.full(len(faces), number), person=person)

@@ -51,8 +51,7 @@ def random_pairs(faces: EmbeddedFaces, bank: ReferenceBank, count: int, radius: 
     index = np.full((len(faces), count), EMPTY, np.int64)
     for number in range(len(faces)):
         allowed = (np.abs(bank.ages - faces.low[number]) <= radius) & (bank.id != faces.id[number])
-        if faces.person[number]:
-            allowed &= bank.person != faces.person[number]
+        allowed[bank.rows_of_person(str(faces.person[number]))] = False
         drawn = random.permutation(np.flatnonzero(allowed))[:count]
         index[number, : len(drawn)] = drawn
     return Found(index, index != EMPTY)

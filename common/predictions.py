@@ -1,5 +1,6 @@
 """The predictions table: what every inference writes and every report reads, one row per face."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,32 +43,52 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a predictions table as CSV (see `to_csv`).
+    """Write a predictions table as CSV (see `to_csv`); raises DataError if that place cannot be written."""
+    write_text(to_csv(table), path)
 
-    An older table stays whole until the new one is. Raises DataError if that place cannot be written.
+
+def write_table(table: pd.DataFrame, path: str | Path, digits: int) -> None:
+    """Write any table of results as CSV, numbers with so many decimals; raises DataError as `write_predictions`."""
+    write_text(table.to_csv(index=False, float_format=f"%.{digits}f"), path)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write a file of results, its folder made if need be; an older file stays whole until the new one is.
+
+    Raises DataError if that place cannot be written.
     """
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, to_csv(table))
+        write_whole(path, text)
     except OSError as error:
         raise DataError(f"The predictions cannot be written to {path} ({error.strerror}).") from None
 
 
-def check_out(path: Path) -> None:
-    """Raise DataError for a place that no table may be written to: a picture's, or that of a file which is no table."""
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+def check_out(path: Path, columns: tuple[str, ...] = ("path", "age", "status")) -> None:
+    """Raise DataError for a place where no table with these columns may be written, before anything is computed.
+
+    That is a picture's name, a file that holds something else, and a folder that cannot be written to.
+    """
+    place = path.resolve()  # where a link leads to
+    if {path.suffix.lower(), place.suffix.lower()} & IMAGE_SUFFIXES:
         raise DataError(f"{path} has the name of a picture; give --out a name like ages.csv.")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise DataError(f"{path} is a folder; give --out a name like {path / 'ages.csv'}.")
-    if not path.is_file():  # nothing yet, or a pipe
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe
         return
+    folder = next(parent for parent in place.parents if os.path.exists(parent))
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise DataError(f"The predictions cannot be written to {path} (nothing can be made in {folder}).")
+    if os.path.isfile(path) and os.path.getsize(path) and not set(columns) <= _header(path):
+        raise DataError(f"{path} is there and holds no predictions; give --out another name or remove it.")
+
+
+def _header(path: Path) -> set[str]:
     try:
         with path.open("rb") as file:
-            header = file.readline(4096).decode("utf-8-sig", errors="replace").strip().split(",")
+            return set(file.readline(65536).decode("utf-8-sig", errors="replace").strip().split(","))
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}).") from None
-    if header != [""] and not {"path", "age", "status"} <= set(header):
-        raise DataError(f"{path} is there and holds no predictions; give --out another name or remove it.")
+        raise DataError(f"{path} cannot be read ({error.strerror}); give --out another name.") from None
 
 
 def without_numbers(table: pd.DataFrame) -> np.ndarray:

@@ -103,6 +103,11 @@ class ReferenceBank:
         """Rows by the name that a person has in the set it came from, for banks joined from several sets."""
         return RowsOfName(np.array([name.partition(SET_MARK)[2] for name in self.person.tolist()], str))
 
+    def rows_of_person(self, name: str) -> np.ndarray:
+        """Rows [n] int64 that may show a person, whether the bank, the name, both or neither say the set it is of."""
+        alone = name.partition(SET_MARK)[2]
+        return np.concatenate([self._of_person[name], self._of_person[alone], self._of_person_in_a_set[name]])
+
     def query(
         self,
         embedding: np.ndarray,
@@ -129,7 +134,7 @@ class ReferenceBank:
         """
         unit = (embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-6)).astype(np.float32)
         excluded = [
-            np.concatenate([self._of_id[number], self._of_person[name], self._of_person_in_a_set[name]])
+            np.concatenate([self._of_id[number], self.rows_of_person(name)])
             for number, name in zip(exclude_id, exclude_person, strict=True)
         ]
         if person is not None:

@@ -10,6 +10,7 @@ import sys
 import threading
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from common.crops import read_bytes
 from common.errors import DataError, ImageError
 from common.files import replacing
 from common.manifest import CROPS, crops_digest
-from common.predictions import OK, read_predictions
+from common.predictions import read_predictions
 
 CORRECT_BATCH = 64  # rows corrected together
 FILES = ("corrector", "manifest", "references", "weights")  # options whose files decide what a shard holds
@@ -79,15 +80,16 @@ def _is_prepared(arguments: Namespace) -> bool:
 
 def is_current(file: Path, rows: pd.DataFrame, arguments: Namespace) -> bool:
     """Whether the table of a shard is of its rows of the manifest and of the pictures' bytes as they are now."""
-    with file.open(newline="", encoding="utf-8") as stream:
-        stored = list(csv.DictReader(stream))
-    if [row["path"] for row in stored] != rows["path"].tolist():
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            stored = [(row["path"], row["id"]) for row in csv.DictReader(stream) if None not in row.values()]
+    except (OSError, UnicodeDecodeError, KeyError, csv.Error):  # cut off, or no table at all
         return False
-    if _is_prepared(arguments):
-        return [row["id"] for row in stored] == rows["id"].tolist()
-    ids = {row["id"] for row in stored if row["status"] == OK}
-    now = {_sha1(name) for name, row in zip(rows["file"], stored, strict=True) if row["status"] == OK}
-    return ids == now
+    paths = rows["path"].tolist()
+    if [path for path, _ in stored] != paths:
+        return False
+    ids = rows["id"].tolist() if _is_prepared(arguments) else [_sha1(name) for name in rows["file"]]
+    return stored == list(zip(paths, ids, strict=True))
 
 
 def _sha1(name: str) -> str:
@@ -147,7 +149,7 @@ def _reason(status: int) -> str:
 
 def _run_workers(arguments: Namespace, shards: list[Shard]) -> dict[Shard, int]:
     workers: dict[Shard, subprocess.Popen] = {}
-    before = signal.signal(signal.SIGTERM, _stop) if threading.current_thread() is threading.main_thread() else None
+    before = _stopped_by_signals()
     try:
         for shard in shards:
             workers[shard] = subprocess.Popen(
@@ -165,9 +167,19 @@ def _run_workers(arguments: Namespace, shards: list[Shard]) -> dict[Shard, int]:
     finally:
         for worker in workers.values():
             worker.terminate()
+        for worker in workers.values():
             worker.wait()
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stopped_by_signals() -> dict[int, Any]:
+    """Let a request to end, and a terminal that closes, stop this process like Ctrl-C; returns the handlers before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup goes on
+    return {number: signal.signal(number, _stop) for number in heeded}
 
 
 def _stop(number: int, frame: object) -> None:

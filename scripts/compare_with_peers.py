@@ -47,7 +47,7 @@ WITH_OURS, WITH_ALL = "faces that the tool and ours estimated", "faces that all 
 
 
 class Face(NamedTuple):
-    """What a tool is asked about: crop [S, S, 3] uint8 RGB; id and person ('' unknown), read by full alone."""
+    """What a tool is asked about: crop [S, S, 3] uint8 RGB; id (SHA-1) and person ('' unknown), read by full alone."""
 
     crop: np.ndarray
     id: str
@@ -58,7 +58,7 @@ Tool = Callable[[Face], float]  # the age in years, NaN for a face it does not e
 
 
 def read_faces(arguments: argparse.Namespace) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """Rows id, path, person, true_age (exact, years) of the set, and their crops [S, S, 3]; raises DataError."""
+    """Rows id, path, person, true_age (exact, years), sha1 of the set, and their crops [S, S, 3]; raises DataError."""
     data: Path = arguments.data
     folder = data.parent if data.name == "manifest.csv" and (data.parent / "crops.npy").is_file() else data
     prepared = load_prepared(folder) if folder.is_dir() else None
@@ -70,25 +70,30 @@ def read_faces(arguments: argparse.Namespace) -> tuple[pd.DataFrame, list[np.nda
         manifest = manifest.sample(arguments.limit, random_state=0).sort_index()
     if prepared:
         crops = [prepared.crops[row] for row in manifest.index]  # [S, S, 3] each, still on disk
+        manifest = manifest.assign(sha1=manifest["id"])
     else:
         manifest, crops = open_crops(manifest, data.parent)
     if manifest.empty:
         raise DataError(f"{data} has no usable face of exact age; check its ages, files and --split.")
-    return manifest[["id", "path", "person", "true_age"]].reset_index(drop=True), crops
+    return manifest[["id", "path", "person", "true_age", "sha1"]].reset_index(drop=True), crops
 
 
 def open_crops(manifest: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """Rows whose crop file (relative to `folder`) can be opened, with their ids, and the crops; says which cannot."""
-    crops, ids = {}, {}
-    for row, path, number in zip(manifest.index, manifest["path"], manifest["id"], strict=True):
+    """Rows whose crop file (relative to `folder`) can be opened, and the crops; says which cannot.
+
+    `sha1` is that of a file's bytes, and so is `id` where the manifest has none.
+    """
+    crops, digests = {}, {}
+    for row, path in manifest["path"].items():
         try:
             data = read_bytes(folder / path, path)
             crops[row] = decode_image(data, path)
         except ImageError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
-        ids[row] = number or hashlib.sha1(data).hexdigest()
-    return manifest.loc[list(crops)].assign(id=pd.Series(ids, dtype=str)), list(crops.values())
+        digests[row] = hashlib.sha1(data).hexdigest()
+    opened = manifest.loc[list(crops)].assign(sha1=pd.Series(digests, dtype=str))
+    return opened.assign(id=opened["id"].where(opened["id"] != "", opened["sha1"])), list(crops.values())
 
 
 def our_tools(weights: Path | None) -> dict[str, Tool]:
@@ -140,7 +145,7 @@ def estimate(
     """Ages [N] (years) by tool, and median milliseconds for a crop; the tools are asked in turn about each crop."""
     ages = {name: np.full(len(faces), np.nan) for name in tools}
     seconds = {name: np.empty(len(faces)) for name in tools}
-    asked = zip(crops, faces["id"], faces["person"], strict=True)
+    asked = zip(crops, faces["sha1"], faces["person"], strict=True)
     for row, (crop, number, person) in enumerate(tqdm(asked, total=len(faces), unit="face", disable=len(faces) < 500)):
         face = Face(np.array(crop), number, person)
         for name, tool in tools.items():
@@ -238,6 +243,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise DataError(f"The name '{name}' is taken; use another in --external.")
         external[name] = age
     ages, milliseconds = estimate(tools, faces, crops)
+    faces = faces.drop(columns="sha1")
     ages |= external
     parts = []
     for scope, table in scopes(ages, faces, ours).items():

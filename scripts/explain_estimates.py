@@ -22,6 +22,7 @@ from common.errors import UserError
 from common.manifest import SPLITS
 from common.paths import WEIGHTS
 from common.pipeline import RELEASED, AgePredictBasicPipeline
+from common.predictions import check_out, write_table
 from common.reference_bank import load_bank
 from scripts.evaluate_robustness import face_mask, read_faces
 
@@ -129,7 +130,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         if not arguments.table:
-            explain(arguments).to_csv(arguments.out, index=False, float_format="%.2f")
+            check_out(arguments.out, ("true_age", "nearest", "cell_0"))
+            write_table(explain(arguments), arguments.out, 2)
             draw_map(pd.read_csv(arguments.out), arguments.out.with_suffix(".png"))
             print(f"moves: {arguments.out}, map: {arguments.out.with_suffix('.png')}")
         print("\n".join(table_lines(pd.read_csv(arguments.table or arguments.out))))

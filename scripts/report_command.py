@@ -12,8 +12,9 @@ from common.checkpoints import git_commit
 from common.errors import DataError, UserError
 from common.manifest import SPLITS, load_prepared
 from common.metrics import estimated, not_finite_words, summarise, without_age
+from common.photo_files import IMAGE_SUFFIXES
 from common.pipeline import RELEASED
-from common.predictions import write_predictions
+from common.predictions import check_out, write_predictions
 from scripts.report_compare import comparison, entry, read_entries
 from scripts.report_html import analysis_sections, page, write_page
 from scripts.report_metrics import table_lines
@@ -42,6 +43,10 @@ def check_words(arguments: argparse.Namespace) -> None:
         raise DataError(f"--batch-size must be 1 or more, not {arguments.batch_size}.")
     if arguments.interval is not None and not 0 < arguments.interval < 1:
         raise DataError(f"--interval takes a probability between 0 and 1, not {arguments.interval}.")
+    if arguments.save:
+        check_out(arguments.save)
+    if arguments.out.suffix.lower() in IMAGE_SUFFIXES:
+        raise DataError(f"{arguments.out} has the name of a picture; give --out a name like report.html.")
     if arguments.split and not arguments.manifest:
         raise DataError("--split needs --manifest.")
 

@@ -1,6 +1,8 @@
 """Comparison with other tools: every figure recomputed here, with a made-up package and made-up tables."""
 
+import hashlib
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +17,7 @@ from common.manifest import load_prepared
 from common.metrics import paired_bootstrap
 from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import load_model
-from scripts.compare_with_peers import WITH_ALL, WITH_OURS, Face, full_tool, main, scopes
+from scripts.compare_with_peers import WITH_ALL, WITH_OURS, Face, estimate, full_tool, main, read_faces, scopes
 
 
 class Peer:
@@ -166,6 +168,18 @@ def test_other_mistakes_are_one_sentence(synthetic_set, tiny_run, no_peer, tmp_p
     assert main([*words(synthetic_set, tiny_run / "weights", tmp_path / "out"), *more]) == 2
     error = capsys.readouterr().err.strip()
     assert message in error and "\n" not in error
+
+
+def test_a_face_with_an_id_of_its_owners_is_kept_from_the_bank_by_its_bytes(held_out, tmp_path):
+    for row in range(2):
+        Image.fromarray(held_out[1][row]).save(tmp_path / f"{row}.png")
+    (tmp_path / "crops.csv").write_text("path,age,id\n0.png,30,mine\n1.png,40,\n")
+    faces, crops = read_faces(Namespace(data=tmp_path / "crops.csv", split=None, limit=0))
+    digests = [hashlib.sha1((tmp_path / path).read_bytes()).hexdigest() for path in faces["path"]]
+    assert faces["id"].tolist() == ["mine", digests[1]]
+    asked = []
+    estimate({"full": lambda face: asked.append(face.id) or 30.0}, faces, crops)
+    assert asked == [digests[0], *digests]  # the first face is also asked about to load things
 
 
 def test_a_name_can_be_used_once(synthetic_set, tiny_run, no_peer, tmp_path, capsys):

@@ -1,12 +1,16 @@
 """Caches hold what bytes and weights decide, and nothing that can be corrected."""
 
+import errno
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from common import embedded
-from common.embedded import Views, embed_split, join
+from common.embedded import Views, bank_of, embed_split, join, set_names
 from common.labels import SET_MARK
+from common.pairs import random_pairs
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import ReferenceBank
 from scripts import prepare_data
@@ -58,20 +62,60 @@ def test_exchanged_pictures_are_embedded_again(tmp_path, pipeline):
     assert same.tolist() == [number != 3 for number in range(8)] and after.id[3] != before.id[3]
 
 
-@pytest.mark.parametrize("damage", ["cut", "other shape", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "other shape", "other width", "empty"])
 def test_a_damaged_cache_is_made_again(tmp_path, pipeline, damage):
     size, ages = pipeline.model.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
     views = Views(str(tmp_path / "cache"))
     folder = prepare(tmp_path / "a", ages, size)
     before = embed_split(pipeline, folder, "dar", views)
     (stored,) = (tmp_path / "cache").iterdir()
-    if damage == "other shape":
+    if damage.startswith("other"):
         with np.load(stored) as arrays:
-            parts = {name: array[..., :3] for name, array in arrays.items()}
+            cut = {name: array[..., :3] for name, array in arrays.items() if "shape" in damage or array.ndim == 3}
+            parts = dict(arrays.items()) | cut
         np.savez(stored, **parts)
     else:
         stored.write_bytes(stored.read_bytes()[: 100 if damage == "cut" else 0])
     assert np.array_equal(embed_split(pipeline, folder, "dar", views).embeddings, before.embeddings)
+
+
+def test_a_cache_that_cannot_be_written_costs_a_sentence(tmp_path, pipeline, monkeypatch, capsys):
+    size, ages = pipeline.model.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
+    folder = prepare(tmp_path / "a", ages, size)
+    kept = embed_split(pipeline, folder, "dar", Views(str(tmp_path / "cache")))
+    (tmp_path / "file").write_text("")
+    capsys.readouterr()
+    unkept = embed_split(pipeline, folder, "dar", Views(str(tmp_path / "file" / "cache")))
+    assert capsys.readouterr().err == f"embeddings are not kept in {tmp_path / 'file' / 'cache'} (Not a directory).\n"
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    too_full = embed_split(pipeline, folder, "dar", Views(str(tmp_path / "full")))
+    assert capsys.readouterr().err == f"embeddings are not kept in {tmp_path / 'full'} (No space left on device).\n"
+    assert not list((tmp_path / "full").iterdir())
+    for faces in (unkept, too_full):
+        assert np.array_equal(faces.embeddings, kept.embeddings)
+
+
+def test_sets_in_folders_of_one_name_are_told_apart(tmp_path, pipeline):
+    size = pipeline.model.config.crop_size
+    folders = [prepare(tmp_path / name, {"0.png": 30.0, "1.png": 31.0}, size, "001") for name in ("a", "b")]
+    parts = [embed_split(pipeline, folder, "dar", Views(str(tmp_path / "cache"))) for folder in folders]
+    assert sorted(set(join(parts, folders).person)) == [f"a/prepared{SET_MARK}001", f"b/prepared{SET_MARK}001"]
+    assert set_names([folders[0]] * 2) == ["prepared"] * 2  # one set given twice
+    assert set_names(["x/utkface", "x/fairface"]) == ["utkface", "fairface"]
+
+
+def test_a_person_named_with_a_set_is_kept_from_a_bank_of_one(tmp_path, pipeline):
+    folder = prepare(tmp_path / "a", {f"{i}.png": 30.0 + i for i in range(4)}, pipeline.model.config.crop_size, "001")
+    faces = embed_split(pipeline, folder, "dar", Views(str(tmp_path / "cache")))
+    bank = bank_of([(faces, False)], "x")
+    asked = replace(faces, person=np.array(["a::001", "b::002", "001", ""]))
+    found = bank.query(np.ones((4, bank.embeddings.shape[1])), np.full(4, 32.0), 8, 99, np.full(4, ""), asked.person)
+    assert found.mask.sum(axis=1).tolist() == [0, 4, 0, 4]
+    assert random_pairs(asked, bank, 8, 99).mask.sum(axis=1).tolist() == [0, 3, 0, 3]  # a face itself is no reference
 
 
 def test_001_of_two_sets_are_two_people_and_still_excluded_by_their_own_name(tmp_path, pipeline):

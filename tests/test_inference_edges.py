@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,19 @@ import psutil
 import pytest
 from PIL import Image
 
+from AgeRegBaseline.AgeRegBaseline__infer import main as show_distribution
 from AgeRegBaseline.AgeRegBaseline__infer2 import main as infer2
+from common.correction import Corrector
 from common.errors import DataError
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import NOT_FINITE, check_out, read_predictions
+from common.shards import is_current
 from common.synthetic import generate_faces
+from DiffPipeline6 import DiffPipeline6__controls as controls
+from DiffPipeline6 import DiffPipeline6__sweep as sweep
+from DiffPipeline6.DiffPipeline6__infer2 import main as infer_difference
+from scripts import analyze_reg_model as analyze
+from scripts import evaluate_robustness, explain_estimates
 from tests.conftest import REPOSITORY
 
 
@@ -76,6 +85,71 @@ def test_an_estimate_that_is_no_number_has_its_own_status(crops, tmp_path, monke
     assert "nan" not in told.out.lower() and f"1.png: {NOT_FINITE}" in told.err
 
 
+def test_a_correction_or_a_distribution_that_is_no_number_is_no_age(crops, tmp_path, diff_weights, monkeypatch, capsys):
+    correct = Corrector.correct
+
+    def broken(self, *words, **options):
+        correction = correct(self, *words, **options)
+        correction.age[2] = np.inf
+        return correction
+
+    monkeypatch.setattr(Corrector, "correct", broken)
+    words = [*crops[:3], "--weights", str(diff_weights), "--device", "cpu", "--out", str(tmp_path / "ages.csv")]
+    assert infer_difference(words) == 1
+    table = read_predictions(tmp_path / "ages.csv")
+    assert table["status"].tolist()[:4] == ["ok", "ok", NOT_FINITE, "ok"] and np.isnan(table["age"][2])
+    assert "exact labels: n 5 " in capsys.readouterr().out
+
+    forward = AgePredictBasicPipeline._forward
+    monkeypatch.setattr(
+        AgePredictBasicPipeline,
+        "_forward",
+        lambda self, batch: (np.full(len(batch), np.nan), *forward(self, batch)[1:]),
+    )
+    assert show_distribution(crops) == 2
+    told = capsys.readouterr()
+    assert "nan" not in told.out and told.err.count(NOT_FINITE) == 6
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (evaluate_robustness, ["{set}", "--out", "{out}"]),
+        (explain_estimates, ["{set}", "--out", "{out}"]),
+        (sweep, ["--data", "{set}", "--out", "{out}"]),
+        (controls, ["--data", "{set}", "--out", "{out}"]),
+        (analyze, ["--manifest", "{set}/manifest.csv", "--save", "{out}"]),
+        (analyze, ["--manifest", "{set}/manifest.csv", "--out", "{photo}"]),
+    ],
+)
+def test_no_script_writes_its_table_over_a_photo_or_a_file_of_somebody_else(
+    script, words, synthetic_set, tmp_path, capsys
+):
+    photo, notes = tmp_path / "photo.jpg", tmp_path / "notes.csv"
+    photo.write_bytes(b"a photo")
+    notes.write_text("path,note\nx,y\n")
+    for out in (photo, notes) if "{out}" in words else (photo,):
+        said = [word.format(set=synthetic_set, out=out, photo=photo) for word in words]
+        assert script.main(said) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert photo.read_bytes() == b"a photo" and notes.read_text() == "path,note\nx,y\n"
+
+
+def test_a_place_where_no_table_can_be_is_known_before_anything_is_estimated(tmp_path):
+    for name, text in (("blank.csv", "\nmy notes\n"), ("words.csv", "path,age\n")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match="holds no predictions"):
+            check_out(tmp_path / name)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "not_yet.png")
+    with pytest.raises(DataError, match="has the name of a picture"):
+        check_out(tmp_path / "link.csv")
+    with pytest.raises(DataError, match="cannot be written to"):
+        check_out(tmp_path / "words.csv" / "below" / "ages.csv")
+    (tmp_path / "empty.csv").write_text("")
+    check_out(tmp_path / "empty.csv")
+    check_out(tmp_path / "new" / "folder" / "ages.csv")
+
+
 def test_a_photo_or_a_file_of_somebody_else_never_becomes_a_table(crops, tmp_path, capsys):
     before = (tmp_path / "0.png").read_bytes()
     (tmp_path / "notes.csv").write_text("path,note\nx,y\n")
@@ -91,7 +165,27 @@ def test_a_photo_or_a_file_of_somebody_else_never_becomes_a_table(crops, tmp_pat
         check_out(tmp_path / "people.csv")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_shard_of_exchanged_pictures_or_one_that_is_cut_is_not_current(tmp_path):
+    for name, face in zip(("a.bmp", "b.bmp"), generate_faces(2, 0, 48)[0], strict=True):
+        Image.fromarray(face).save(tmp_path / name)  # of equal size
+    rows = pd.DataFrame({"path": ["a.bmp", "b.bmp"], "file": [str(tmp_path / "a.bmp"), str(tmp_path / "b.bmp")]})
+    digests = [hashlib.sha1(Path(file).read_bytes()).hexdigest() for file in rows["file"]]
+    shard, arguments = tmp_path / "shard.csv", Namespace(manifest=tmp_path / "people.csv")
+    lines = [f"{digest},{path},0,,ok,30.00\n" for digest, path in zip(digests, rows["path"], strict=True)]
+    whole = "id,path,face,box,status,age\n" + "".join(lines)
+    shard.write_text(whole)
+    assert is_current(shard, rows, arguments)
+    for damaged in (whole[: -len(",ok,30.00\n")], "id\nx\n", "", "\xff\0no table"):
+        shard.write_bytes(damaged.encode("latin-1"))
+        assert not is_current(shard, rows, arguments)
+    shard.write_text(whole)
+    (tmp_path / "a.bmp").rename(tmp_path / "c.bmp")
+    (tmp_path / "b.bmp").rename(tmp_path / "a.bmp")
+    (tmp_path / "c.bmp").rename(tmp_path / "b.bmp")
+    assert not is_current(shard, rows, arguments)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_workers_end_with_their_parent(crops, tmp_path, number):
     table = pd.read_csv(tmp_path / "people.csv", dtype=str)
     for copy in range(900):
