@@ -33,13 +33,16 @@ class Picture:
 
 
 def expression(text: str) -> re.Pattern:
-    """A regular expression with a group, for argparse; raises argparse.ArgumentTypeError saying what is wrong."""
+    """A regular expression with one group, for argparse; raises argparse.ArgumentTypeError saying what is wrong."""
     try:
         pattern = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise argparse.ArgumentTypeError(f"'{text}' is no regular expression ({error}).") from None
     if not pattern.groups:
         raise argparse.ArgumentTypeError(rf"'{text}' has no group; put the number in brackets, as in '_(\d+)y'.")
+    if pattern.groups > 1:
+        wrong = f"'{text}' has {pattern.groups} groups; leave brackets around the number alone, (?:…) around the rest."
+        raise argparse.ArgumentTypeError(wrong)
     return pattern
 
 

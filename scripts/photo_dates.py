@@ -115,7 +115,7 @@ def exif_date(path: Path, trust_edit_date: bool = False) -> str:
 def name_date(parts: tuple[str, ...], pattern: re.Pattern | None = None) -> str:
     """The date that a file's name, or else the innermost of its folders that has one, states; '' if none does.
 
-    `parts` are its folders and its name. `pattern` reads it (its first group) from the name instead. Raises ValueError
+    `parts` are its folders and its name. `pattern` reads it (its group) from the name instead. Raises ValueError
     if name and folder contradict each other, or for a `pattern` that finds no date.
     """
     *folders, name = parts

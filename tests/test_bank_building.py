@@ -233,7 +233,10 @@ def test_names_and_folders_date_after_exif_and_are_counted(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("option", ["--age-pattern", "--year-pattern"])
-@pytest.mark.parametrize(("text", "said"), [("(", "is no regular expression"), (r"\d+", "has no group")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("(", "is no regular expression"), (r"\d+", "has no group"), (r"(?P<person>\d+)A(\d+)", "has 2 groups")],
+)
 def test_patterns_are_checked_when_they_are_read(option, text, said, capsys):
     with pytest.raises(SystemExit) as stopped:
         parse_arguments([option, text])
