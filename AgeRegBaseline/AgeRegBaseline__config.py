@@ -13,42 +13,28 @@ Keys come from --preset, then --config FILE.json, then the command line; '-' and
 
 PRECISIONS = ("auto", "no", "bf16")
 
-RELEASED = {
-    "backbone": "mobilefacenet",
-    "input_size": 88,
-    "precision": "no",
-    "backbone_rate": 0.2,
-    "augmentation": 0.8,
-    "dropout": 0.3,
-    "mirror": False,
-    "interval_fraction": 0.45,
-    "interval_weight": 0.6,
-    "epochs": 6,
-    "warm_up": 0.1,
-}
-LARGE = {
-    "backbone": "edgeface",
-    "input_size": 112,
-    "crop_fraction": 1.185,  # the face as EdgeFace was trained on it: in a larger square, higher up
-    "crop_rise": 0.173,
-    "backbone_rate": 0.3,
-    "epochs": 8,
-}
-
-FINETUNE = {"learning_rate": 1e-4, "keep_init": 0.8, "epochs": 3}  # a little further from weights that are good
-
 PRESETS = {
-    "light": {},
-    "released": RELEASED,
-    "finetune": {**RELEASED, **FINETUNE},
-    "large": {**RELEASED, **LARGE},
+    "released": {},
+    "finetune": {"learning_rate": 1e-4, "keep_init": 0.8, "epochs": 3},  # a little further from weights that are good
+    "large": {
+        "backbone": "edgeface",
+        "input_size": 112,
+        "crop_fraction": 1.185,  # the face as EdgeFace was trained on it: in a larger square, higher up
+        "crop_rise": 0.173,
+        "backbone_rate": 0.3,
+        "epochs": 8,
+    },
     "vgg16_kl": {
         "backbone": "vgg16",
+        "input_size": 112,
         "min_age": 1,
         "max_age": 100,
         "batch_size": 32,
         "learning_rate": 1e-4,
+        "backbone_rate": 1.0,
         "dropout": 0.5,
+        "epochs": 10,
+        "precision": "auto",
     },
 }
 
@@ -76,7 +62,6 @@ class AgeRegBaselineConfig(BARConfig):
         interval_weight: Weight of an interval label's likelihood in the loss.
         teacher: Folder of soft labels by scripts/make_teacher.py, learned beside the labels (empty: none).
         teacher_weight: Part of the loss that the soft labels have.
-        background_weight: Weight of the difference (years) that another background makes; shows every face twice.
         train_size: Side in pixels of the images trained on (0: input_size, which is what estimates are made at).
         augmentation: Factor on every augmentation strength; 0 turns it off.
         patience: Epochs without a better validation error before stopping early.
@@ -92,27 +77,26 @@ class AgeRegBaselineConfig(BARConfig):
     init_weights: str = ""
     keep_init: float = 0.0
     backbone_weights: str = ""
-    epochs: int = 10
+    epochs: int = 6
     batch_size: int = 128
     learning_rate: float = 1e-3
-    backbone_rate: float = 1.0
+    backbone_rate: float = 0.2
     weight_decay: float = 0.02
-    warm_up: float = 0.15
+    warm_up: float = 0.1
     l1_weight: float = 0.1
     mean_weight: float = 0.2
     variance_weight: float = 0.05
-    interval_fraction: float = 0.4
+    interval_fraction: float = 0.45
     balance: float = 0.4
-    interval_weight: float = 0.5
+    interval_weight: float = 0.6
     teacher: str = ""
     teacher_weight: float = 0.5
-    background_weight: float = 0.0
     train_size: int = 0
-    augmentation: float = 1.0
+    augmentation: float = 0.8
     patience: int = 5
     limit: int = 0
     checkpoint_steps: int = 200
-    precision: str = "auto"
+    precision: str = "no"
     device: str = "auto"
     seed: int = 0
     runs: str = ""
@@ -142,11 +126,6 @@ class AgeRegBaselineConfig(BARConfig):
                 "input_size and train_size must be multiples of 8, not {} and {}.".format(*sizes),
             ),
             (self.train_size < 0, f"train_size must be a side in pixels, or 0 for input_size; not {self.train_size}."),
-            (
-                self.background_weight and (self.head == "regression" or not self.augmentation),
-                "background_weight needs a head with a distribution, and an augmentation above 0.",
-            ),
-            (self.background_weight < 0, f"background_weight must not be negative, as {self.background_weight} is."),
             (not 0 <= self.balance <= 1, f"balance must be in [0, 1], not {self.balance}."),
             (self.epochs < 1 or self.batch_size < 2, "epochs must be at least 1 and batch_size at least 2."),
         ):

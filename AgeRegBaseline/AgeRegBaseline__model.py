@@ -61,8 +61,7 @@ def compute_loss(
     Exact labels: KL divergence from a Gaussian label distribution + L1 of the expectation (distribution head),
     the same KL + mean and variance terms (mean_variance), or L1 (regression). Interval labels: minus the
     log-likelihood of the interval, or the distance to it (regression). Where `taught` [B, 101] has a distribution, the
-    divergence from it (see `teaching_loss`) has the part teacher_weight of the loss. With background_weight the second
-    half of the batch shows the faces of the first before other backgrounds, and years between the two are added.
+    divergence from it (see `teaching_loss`) has the part teacher_weight of the loss.
     """
     ages = torch.arange(config.min_age, config.max_age + 1, dtype=torch.float32, device=low.device)
     exact = low == high  # [B]
@@ -84,11 +83,7 @@ def compute_loss(
         soft, known = teaching_loss(output.log_probs, taught, low, high, ages)
         soft = soft * torch.where(exact, 1.0, config.interval_weight)
         each = torch.lerp(each, soft, config.teacher_weight * known.float())
-    total = each.mean()
-    if config.background_weight:
-        first, second = expectation(output.log_probs, ages).chunk(2)  # [B / 2] each, the same faces
-        total = total + config.background_weight * (first - second).abs().mean()
-    return Loss(total, distance.detach())
+    return Loss(each.mean(), distance.detach())
 
 
 def teaching_loss(log_probs: Tensor, taught: Tensor, low: Tensor, high: Tensor, ages: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import Batch, FaceSet, TrainingOrder, evaluation_batches
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
 from common import board
-from common.augment import Augmentation, augment, augment_twice
+from common.augment import Augmentation, augment
 from common.bar import BAR, DECODES, central_view, estimate
 from common.checkpoints import git_commit, load_bar, load_checkpoint, save_bar, save_checkpoint, settings_of
 from common.depthwise import Float32DepthwiseBackward
@@ -132,16 +132,12 @@ def save_latest(run: Run) -> None:
 
 
 def training_images(run: Run, crops: Tensor, number: int) -> Tensor:
-    """What step `number` trains on: augmented views [B, 3, I, I] float in 0..1 of crops [B, S, S, 3] uint8.
-
-    With background_weight there are two of each crop, [2 B, 3, I, I] (see `augment_twice`).
-    """
+    """What step `number` trains on: augmented views [B, 3, I, I] float in 0..1 of crops [B, S, S, 3] uint8."""
     model = replace(run.config, input_size=run.config.train_size or run.config.input_size)
     if not run.config.augmentation:
         return central_view(crops, model)
     generator = torch.Generator(crops.device).manual_seed(draw_seed(run.accelerator, run.config.seed, number))
-    views = augment_twice if run.config.background_weight else augment
-    return views(crops, model, run.options, generator)
+    return augment(crops, model, run.options, generator)
 
 
 def compute_gradients(run: Run, batch: Batch, number: int) -> tuple[float, float]:
@@ -152,8 +148,6 @@ def compute_gradients(run: Run, batch: Batch, number: int) -> tuple[float, float
     torch.manual_seed(draw_seed(run.accelerator, run.config.seed, number))
     crops, low, high, taught = (None if part is None else part.to(run.accelerator.device) for part in batch)
     images = training_images(run, crops, number)
-    if run.config.background_weight:  # every face twice
-        low, high, taught = (None if part is None else torch.cat([part, part]) for part in (low, high, taught))
     with run.accelerator.autocast(), Float32DepthwiseBackward():
         output = run.model(images)
     loss = compute_loss(output, low, high, run.config, taught)

@@ -1,7 +1,7 @@
 """Augmentation of a whole batch of crops on its device, drawn from one generator so that it can be repeated."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -47,30 +47,9 @@ def augment(crops: Tensor, model: BARConfig, options: Augmentation, generator: t
     images = crops.permute(0, 3, 1, 2).float() / 255  # [B, 3, S, S]
     images = move(images, model, options, generator)  # [B, 3, I, I]
     images = change_background(images, model, options, generator)
-    return disturb(images, options, generator).contiguous(memory_format=torch.channels_last)
-
-
-def augment_twice(crops: Tensor, model: BARConfig, options: Augmentation, generator: torch.Generator) -> Tensor:
-    """Two random views of crops [B, S, S, 3] uint8 RGB: [2 B, 3, input_size, input_size] float32 in 0..1.
-
-    The first B are those of `augment`; the others show the same, but always before another background.
-    """
-    images = move(crops.permute(0, 3, 1, 2).float() / 255, model, options, generator)  # [B, 3, I, I]
-    first = change_background(images, model, options, generator)
-    state = generator.get_state()
-    second = change_background(images, model, replace(options, background_probability=1.0), generator)
-    views = []
-    for view in (first, second):
-        generator.set_state(state)
-        views.append(disturb(view, options, generator))
-    return torch.cat(views).contiguous(memory_format=torch.channels_last)
-
-
-def disturb(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
-    """Lose detail, recolour, compress and cover parts of images [B, 3, I, I]."""
     for change in (soften, recolour, compress, erase):
         images = change(images, options, generator)
-    return images
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _normal(images: Tensor, columns: int, generator: torch.Generator) -> Tensor:

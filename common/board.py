@@ -45,8 +45,10 @@ def draw_distributions(ages: np.ndarray, log_probs: np.ndarray, low: np.ndarray,
     figure, (axis,) = new_figure(7.2, 1.4 + 0.5 * len(log_probs))
     place, probabilities = np.arange(len(log_probs)), np.exp(log_probs)  # [N], [N, n_ages]
     scaled = ROW * probabilities / probabilities.max(axis=1, keepdims=True)
+    edges = np.append(ages - 0.5, ages[-1] + 0.5)  # [n_ages + 1]
     for bottom, heights in enumerate(scaled):
-        axis.bar(ages, heights, width=1.0, bottom=bottom, color=BLUE, label="predicted" if bottom == 0 else None)
+        label = "predicted" if bottom == 0 else None
+        axis.stairs(bottom + heights, edges, baseline=bottom, fill=True, color=BLUE, label=label)
     axis.plot(ages[scaled.argmax(axis=1)], place + ROW, "v", color="black", markersize=7, label="its peak")
     width = np.maximum(high - low, 1.0)
     axis.bar((low + high) / 2, ROW, width, bottom=place, color=ORANGE, alpha=0.8, label="true age")

@@ -78,7 +78,7 @@ def draw_distribution(crop: np.ndarray, ages: np.ndarray, log_probs: np.ndarray,
     figure, (left, right) = new_figure(9, 3.4, columns=2)
     left.imshow(crop)
     left.set_axis_off()
-    right.bar(ages, np.exp(log_probs), width=1.0, color=BLUE)
+    right.stairs(np.exp(log_probs), np.append(ages - 0.5, ages[-1] + 0.5), fill=True, color=BLUE)
     styles = ("-", "--", ":")
     for style, (label, age) in zip(styles, marks.items(), strict=False):
         right.axvline(age, color=ORANGE if style == "-" else "black", linestyle=style, label=f"{label} {age:.1f}")

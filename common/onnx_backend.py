@@ -8,7 +8,6 @@ import copy
 import json
 import tempfile
 import warnings
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from common.checkpoints import CONFIG_FILE, fingerprint
 from common.errors import WeightsError
 from common.files import replacing, write_whole
 from common.mobilefacenet import MobileFaceNet, made_for_onnx
-from common.torchvision_cpu import allow_torchvision_import
 from common.weight_files import check_graph, read_settings, verified, vouch, writing
 
 ONNX_FILE, FAST_FILE = "model.onnx", "model_int8.onnx"
@@ -47,35 +45,6 @@ def _half_stored(model: BAR) -> BAR:
     return model
 
 
-def _with_fixed_padding(model: BAR) -> BAR:
-    """The BAR with the padding of its "same" convolutions fixed to its input size, changed in place.
-
-    Padding worked out from the shape of every image would keep ONNX Runtime from joining it with the convolution.
-    """
-    allow_torchvision_import()
-    from timm.layers import Conv2dSame
-
-    found = {name: module for name, module in model.named_modules() if isinstance(module, Conv2dSame)}
-    margins: dict[str, tuple[int, int, int, int]] = {}
-    for name, module in found.items():
-        module.register_forward_hook(partial(_note_margins, margins, name))
-    size = model.config.input_size
-    with torch.inference_mode():
-        model(torch.zeros(1, 3, size, size, device=model.mean.device))
-    for name, same in found.items():
-        plain = nn.Conv2d(same.in_channels, same.out_channels, same.kernel_size, same.stride, groups=same.groups)
-        plain.weight, plain.bias = same.weight, same.bias
-        owner, _, own = name.rpartition(".")
-        setattr(model.get_submodule(owner), own, nn.Sequential(nn.ZeroPad2d(margins[name]), plain))
-    return model
-
-
-def _note_margins(margins: dict, name: str, module: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
-    needed = (output.shape[3] - 1) * module.stride[0] + module.kernel_size[0] - inputs[0].shape[3]
-    before, after = max(needed, 0) // 2, max(needed, 0) - max(needed, 0) // 2
-    margins[name] = (before, after, before, after)  # left, right, top, bottom: images and kernels are square
-
-
 def export_onnx(model: BAR, folder: str | Path) -> Path:
     """Write a BAR with released weights in `folder` as <folder>/model.onnx and note of what in config.json.
 
@@ -87,7 +56,7 @@ def export_onnx(model: BAR, folder: str | Path) -> Path:
     model = copy.deepcopy(model).cpu().eval()
     for network in [module for module in model.modules() if isinstance(module, MobileFaceNet)]:
         made_for_onnx(network)
-    model = _half_stored(_with_fixed_padding(model))
+    model = _half_stored(model)
     with warnings.catch_warnings(), writing(folder), replacing(folder / ONNX_FILE) as whole:
         warnings.simplefilter("ignore")  # the exporter warns of its own successor
         torch.onnx.export(

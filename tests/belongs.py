@@ -34,7 +34,7 @@ FILE_SIZE = 65536  # bytes of every picture, so that no size tells two of them a
 SAMPLE = 5  # corrected ages that are compared with those of their pictures alone, at each check
 TOLERANCE = 0.0101  # years; numbers are written with two decimals
 TINY = [
-    "--preset", "light", "--epochs", "1", "--crop-size", "128", "--input-size", "32", "--batch-size", "16",
+    "--backbone", "tiny", "--epochs", "1", "--crop-size", "128", "--input-size", "32", "--batch-size", "16",
     "--precision", "no", "--device", "cpu",
 ]  # fmt: skip
 QUICK = ["--views", "1", "--epochs", "1", "--references", "6", "--device", "cpu", "--hidden-size", "16"]

@@ -13,7 +13,8 @@ from scripts.prepare_data import main as prepare_main
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
 
-TINY = ["--crop-size", "48", "--input-size", "48", "--batch-size", "32", "--precision", "no", "--device", "cpu"]
+TINY_MODEL = ["--backbone", "tiny", "--backbone-rate", "1", "--crop-size", "48", "--input-size", "48"]
+TINY = [*TINY_MODEL, "--batch-size", "32", "--device", "cpu"]
 
 QUICK = ["--views", "1", "--epochs", "2", "--references", "6", "--device", "cpu", "--hidden-size", "32"]
 

@@ -6,7 +6,6 @@ import torch
 from common.augment import (
     Augmentation,
     augment,
-    augment_twice,
     change_background,
     compress,
     erase,
@@ -108,16 +107,6 @@ def test_a_changed_background_leaves_the_face_and_replaces_the_corners():
     assert (changed - images)[:, :, 20:28, 20:28].abs().max() < 0.01
     assert ((changed - images)[:, :, 0, 0].abs().amax(dim=1) > 0.02).float().mean() > 0.8
     assert torch.equal(change_background(images, MODEL, OFF, drawn(0)), images)
-
-
-def test_twice_gives_the_usual_views_and_the_same_before_another_background():
-    options = Augmentation().scaled(0.8)
-    first, second = augment_twice(crops(), MODEL, options, drawn(5)).chunk(2)
-    assert torch.equal(first, augment(crops(), MODEL, options, drawn(5)))
-    plain, changed = augment_twice(crops(), MODEL, OFF, drawn(5)).chunk(2)
-    assert torch.equal(plain, augment(crops(), MODEL, OFF, drawn(5)))
-    assert (changed - plain)[:, :, 20:28, 20:28].abs().max() < 0.01
-    assert ((changed - plain)[:, :, 0, 0].abs().amax(dim=1) > 0.02).float().mean() > 0.7
 
 
 def test_the_background_begins_around_the_face_wherever_it_is():

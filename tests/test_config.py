@@ -16,11 +16,11 @@ def refused(capsys, *words) -> str:
     return error
 
 
-def test_defaults_are_the_light_preset():
+def test_defaults_are_the_released_preset():
     config, options = parse_arguments([])
-    assert config == AgeRegBaselineConfig() and config.backbone == "efficientnet_lite0" and config.input_size == 112
-    assert (options.data, options.resume, options.preset) == ([], None, "light")
-    assert list(PRESETS) == ["light", "released", "finetune", "large", "vgg16_kl"]
+    assert config == AgeRegBaselineConfig() and config.backbone == "mobilefacenet" and config.input_size == 88
+    assert (options.data, options.resume, options.preset) == ([], None, "released")
+    assert list(PRESETS) == ["released", "finetune", "large", "vgg16_kl"]
 
 
 def test_preset_then_file_then_command_line(tmp_path):

@@ -112,7 +112,7 @@ def begun(tmp_path) -> Path:
     ("words", "message"),
     [
         (["--epochs", "5"], "epochs is 3 there, not 5"),
-        (["--preset", "vgg16_kl"], "backbone is 'efficientnet_lite0' there, not 'vgg16'"),
+        (["--preset", "vgg16_kl"], "backbone is 'mobilefacenet' there, not 'vgg16'"),
         (["--data", "other"], "data is "),
     ],
 )

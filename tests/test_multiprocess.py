@@ -24,7 +24,7 @@ from tests.conftest import REPOSITORY, TINY
 from tests.test_training import with_intervals
 
 TRAIN = REPOSITORY / "AgeRegBaseline" / "AgeRegBaseline__main.py"
-SETTINGS = {"crop_size": 48, "input_size": 48, "batch_size": 9, "augmentation": 0, "precision": "no", "device": "cpu"}
+SETTINGS = {"backbone": "tiny", "crop_size": 48, "input_size": 48, "batch_size": 9, "augmentation": 0, "device": "cpu"}
 
 
 def gradients(out: Path, *folders: str) -> None:

@@ -10,7 +10,7 @@ from AgeRegBaseline.AgeRegBaseline__infer2 import main as infer2
 from common.bar import BAR, BARConfig
 from common.checkpoints import load_bar, save_bar
 from common.errors import WeightsError
-from common.onnx_backend import FAST_FILE, MADE_OF, ONNX_FILE, export_fast, export_onnx, load_onnx
+from common.onnx_backend import FAST_FILE, MADE_OF, ONNX_FILE, export_fast, export_onnx
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.synthetic import render_face, sample_identity
 from common.weight_files import vouch
@@ -21,7 +21,7 @@ from scripts.export_onnx import main as export_main
 def folder(tmp_path_factory):
     """Random weights of a small input, with batch statistics that are not those of a fresh network, and their graph."""
     torch.manual_seed(0)
-    model = BAR(BARConfig(crop_size=48, input_size=48, decode="median"))
+    model = BAR(BARConfig(backbone="tiny", crop_size=48, input_size=48, decode="median", mirror=True))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.uniform_(0.5, 2.0)
@@ -43,22 +43,6 @@ def test_the_graph_says_what_the_weights_say(folder, count):
     for one, other in zip(fast.predict(crops(count)), slow.predict(crops(count)), strict=True):
         assert np.abs(one - other).max() < 1e-3 and np.abs(other).max() > 0
     assert np.array_equal(fast.predict(crops(count)).ages, fast.predict(crops(count)).ages)
-
-
-@pytest.mark.parametrize("size", [48, 56, 64])  # an odd number of pixels is halved at another layer in each
-def test_the_padding_fixed_in_the_graph_is_that_of_the_network(tmp_path, size):
-    torch.manual_seed(1)
-    model = BAR(BARConfig(crop_size=size, crop_fraction=1.0, input_size=size)).eval()
-    folder = save_bar(model, tmp_path, {})
-    export_onnx(load_bar(folder), folder)
-    graph = onnx.load(folder / ONNX_FILE).graph
-    assert sum(node.op_type == "Conv" for node in graph.node) == 49
-    pads = [node for node in graph.node if node.op_type == "Pad"]
-    assert len(pads) == 5 and not any(node.op_type == "Ceil" for node in graph.node)
-    images = torch.rand(2, 3, size, size)
-    with torch.inference_mode():
-        one, other = load_onnx(folder, model)(images), load_bar(folder)(images)
-    assert (one.embedding - other.embedding).abs().max() < 1e-4 and other.embedding.abs().max() > 1e-2
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +93,7 @@ def test_ages_of_a_graph_of_the_released_weights_are_those_of_torch(tmp_path):
     fast, slow = (AgePredictBasicPipeline.from_weights(folder, "cpu") for _ in range(2))
     slow.graph = None
     random = np.random.default_rng(0)
-    faces = np.stack([render_face(sample_identity(random), age, 0, random) for age in np.linspace(1, 90, 200)])
+    faces = np.stack([render_face(sample_identity(random), age, 0, random) for age in np.linspace(1, 90, 60)])
     assert np.abs(fast.predict(faces).ages - slow.predict(faces).ages).max() <= 0.05
     assert slow.predict(faces).ages.std() > 1
 
@@ -142,7 +126,7 @@ def test_the_released_graph_is_that_of_the_released_weights():
     fast, slow = (AgePredictBasicPipeline.from_weights(RELEASED, "cpu") for _ in range(2))
     assert fast.graph is not None
     slow.graph = None
-    some = np.random.default_rng(2).integers(0, 256, (200, 128, 128, 3), dtype=np.uint8)
+    some = np.random.default_rng(2).integers(0, 256, (60, 128, 128, 3), dtype=np.uint8)
     assert np.abs(fast.predict(some).ages - slow.predict(some).ages).max() <= 0.05
 
 
@@ -150,18 +134,19 @@ def test_the_released_graph_in_8_bits_is_near_the_other():
     exact, fast = (AgePredictBasicPipeline.from_weights(RELEASED, "cpu") for _ in range(2))
     fast.compute_in_8_bits()
     random = np.random.default_rng(0)
-    faces = np.stack([render_face(sample_identity(random), age, 0, random) for age in np.linspace(1, 90, 100)])
+    faces = np.stack([render_face(sample_identity(random), age, 0, random) for age in np.linspace(1, 90, 60)])
     apart = np.abs(fast.predict(faces).ages - exact.predict(faces).ages)
     assert 0 < apart.mean() < 4  # drawn faces are unlike those it is calibrated on: photos differ by 0.5
 
 
 def test_the_script_says_what_8_bits_cost(folder, synthetic_set, tmp_path, capsys):
-    model = BAR(BARConfig(crop_size=48, input_size=48, mirror=False))
+    model = BAR(BARConfig(backbone="tiny", crop_size=48, input_size=48))
     weights = save_bar(model, tmp_path / "weights", {})
     assert export_main(["--weights", str(weights), "--fast", str(synthetic_set)]) == 0
     printed = capsys.readouterr().out
     assert "ages differ by" in printed and "Collecting" not in printed and (weights / FAST_FILE).is_file()
     assert export_main(["--weights", str(weights), "--fast", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert export_main(["--weights", str(save_bar(BAR(BARConfig()), tmp_path, {})), "--fast", str(synthetic_set)]) == 2
+    larger = save_bar(BAR(BARConfig(backbone="tiny")), tmp_path, {})
+    assert export_main(["--weights", str(larger), "--fast", str(synthetic_set)]) == 2
     assert "48 px" in capsys.readouterr().err

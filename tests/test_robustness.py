@@ -33,7 +33,9 @@ FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "tif": "TI
 def weights(tmp_path_factory) -> Path:
     """Random weights of the smallest base."""
     torch.manual_seed(0)
-    return save_bar(BAR(BARConfig(crop_size=48, input_size=48)), tmp_path_factory.mktemp("weights"), {"data": []})
+    return save_bar(
+        BAR(BARConfig(backbone="tiny", crop_size=48, input_size=48)), tmp_path_factory.mktemp("weights"), {"data": []}
+    )
 
 
 def encoded(crop: np.ndarray, kind: str) -> bytes:

