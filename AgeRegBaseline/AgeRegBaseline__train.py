@@ -1,8 +1,7 @@
-"""The training loop: every step is a function of (config, step), so a run can be cut anywhere and go on exactly."""
+"""The step of training: a function of (config, step), so that a run can be cut anywhere and go on exactly."""
 
-import time
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -23,30 +22,16 @@ from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
 from common import board
 from common.augment import Augmentation, augment
 from common.bar import BAR, DECODES, central_view, estimate
-from common.checkpoints import git_commit, load_bar, load_checkpoint, save_bar, save_checkpoint, settings_of
+from common.checkpoints import git_commit, load_bar, save_bar, settings_of
 from common.depthwise import Float32DepthwiseBackward
-from common.files import write_whole
 from common.metrics import not_finite_words, summarise
-from common.predictions import prediction_table, write_predictions
+from common.predictions import prediction_table, to_csv
 from common.processes import StopRequest, averaged, draw_seed, from_main, keep_freed_memory, own_part
 from common.runs import check_finite
+from common.training_loop import Descent, Loop, Progress, Row, Validation
 
-BEST, LATEST = "best_model.ckpt", "latest_model.ckpt"
 EVALUATION_BATCH = 256
 STANDARDISED_BY = 2048  # training faces whose embeddings get mean 0 and deviation 1
-
-
-@dataclass
-class Progress:
-    """Where a run stands: next epoch and step, sums of the epoch so far, best validation error (years)."""
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    distance_sum: float = 0.0
-    best: float = float("inf")
-    best_epoch: int = -1
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -54,18 +39,19 @@ class Run:
     """Everything a training run holds; made by `start_run`."""
 
     config: AgeRegBaselineConfig
-    folder: Path
-    accelerator: Accelerator
     model: BAR
-    optimizer: Optimizer
-    schedule: LRScheduler
+    descent: Descent
     order: TrainingOrder
     faces: FaceSet
     validation: FaceSet
     options: Augmentation
-    writer: SummaryWriter | None  # of the main process
     data: list[str]
-    progress: Progress
+    loop: Loop
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """What divides the work among processes."""
+        return self.descent.accelerator
 
     @property
     def plain_model(self) -> BAR:
@@ -104,31 +90,19 @@ def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, re
     schedule = OneCycleLR(optimizer, rates, total_steps=total, pct_start=config.warm_up)
     writer = SummaryWriter(str(folder)) if accelerator.is_main_process else None
     run = Run(
-        config, folder, accelerator, model, optimizer, schedule, order, faces, validation,
-        Augmentation().scaled(config.augmentation), writer, [Path(name).name for name in folders], Progress(),
+        config, model, Descent(accelerator, model, optimizer, schedule), order, faces, validation,
+        Augmentation().scaled(config.augmentation), [Path(name).name for name in folders],
+        Loop(folder, config.epochs, config.patience, writer),
     )  # fmt: skip
     if resume:
-        _restore(run, load_checkpoint(folder / LATEST))
+        run.loop.take_up(model=run.plain_model, optimizer=optimizer, schedule=schedule)
     return run
 
 
-def _restore(run: Run, state: dict) -> None:
-    run.plain_model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.schedule.load_state_dict(state["schedule"])
-    run.progress = Progress(**state["progress"])
-
-
-def save_latest(run: Run) -> None:
-    """Write latest_model.ckpt: model, optimizer, schedule and progress."""
-    if run.accelerator.is_main_process:
-        state = {
-            "model": run.plain_model.state_dict(),
-            "optimizer": run.optimizer.state_dict(),
-            "schedule": run.schedule.state_dict(),
-            "progress": asdict(run.progress),
-        }
-        save_checkpoint(run.folder / LATEST, state)
+def state_of(run: Run) -> dict[str, Any]:
+    """What a run that is resumed takes up besides its progress."""
+    parts = {"model": run.plain_model, "optimizer": run.descent.optimizer, "schedule": run.descent.schedule}
+    return {name: part.state_dict() for name, part in parts.items()}
 
 
 def training_images(run: Run, crops: Tensor, number: int) -> Tensor:
@@ -152,7 +126,7 @@ def compute_gradients(run: Run, batch: Batch, number: int) -> tuple[float, float
         output = run.model(images)
     loss = compute_loss(output, low, high, run.config, taught)
     share = len(crops) * run.accelerator.num_processes / run.order.batch
-    run.optimizer.zero_grad()
+    run.descent.optimizer.zero_grad()
     run.accelerator.backward(loss.total * share)
     return loss.total.item() * share, loss.distance.mean().item() * share
 
@@ -163,39 +137,37 @@ def train_step(run: Run, batch: Batch, number: int) -> tuple[float, float]:
     Raises DataError, the weights being as before, if a gradient is not finite (of one process or of all).
     """
     loss, distance = compute_gradients(run, batch, number)
-    norm = run.accelerator.clip_grad_norm_(run.model.parameters(), 5.0)
-    check_finite(float(norm), "gradient", run.progress.epoch + 1)
-    run.optimizer.step()
-    run.schedule.step()
+    run.descent.follow(run.loop.progress.epoch + 1)
     return loss, distance
 
 
-def train_epoch(run: Run, stop: StopRequest) -> None:
+def train_epoch(run: Run, stop: StopRequest) -> Row:
     """Train from the current step to the end of the epoch, saving the state on the way and before a stop."""
     run.model.train()
-    progress, steps = run.progress, run.order.steps
+    loop, steps = run.loop, run.order.steps
+    progress, sums = loop.progress, loop.progress.sums
     title = f"epoch {progress.epoch + 1}/{run.config.epochs}"
-    bar = tqdm(total=steps, initial=progress.step, desc=title, unit="step", disable=run.writer is None)
+    bar = tqdm(total=steps, initial=progress.step, desc=title, unit="step", disable=loop.writer is None)
     for numbers in run.order.epoch(progress.epoch, progress.step):
         number = progress.epoch * steps + progress.step
         loss, distance = train_step(run, run.faces.take(own_part(run.accelerator, numbers)), number)
         loss, distance, wanted = averaged(run.accelerator, loss, distance, stop.wanted)  # all stop after the same step
         check_finite(loss, "loss", progress.epoch + 1)
         progress.step += 1
-        progress.loss_sum += loss
-        progress.distance_sum += distance
+        for name, value in (("train_loss", loss), ("train_mae", distance)):
+            sums[name] = sums.get(name, 0.0) + value
         bar.update()
-        mean_loss, mae = progress.loss_sum / progress.step, progress.distance_sum / progress.step
-        bar.set_postfix(loss=f"{mean_loss:.3f}", mae=f"{mae:.2f}")
-        if run.writer and number % 20 == 0:
-            run.writer.add_scalar("train/loss", loss, number)
-            run.writer.add_scalar("train/mae", distance, number)
-            run.writer.add_scalar("train/learning_rate", run.schedule.get_last_lr()[-1], number)
-        if wanted or progress.step % run.config.checkpoint_steps == 0:
-            save_latest(run)
+        bar.set_postfix({name: f"{value / progress.step:.2f}" for name, value in sums.items()})
+        if loop.writer and number % 20 == 0:
+            loop.writer.add_scalar("train/loss", loss, number)
+            loop.writer.add_scalar("train/mae", distance, number)
+            loop.writer.add_scalar("train/learning_rate", run.descent.schedule.get_last_lr()[-1], number)
+        if run.accelerator.is_main_process and (wanted or progress.step % run.config.checkpoint_steps == 0):
+            loop.save_latest(state_of(run))
         if wanted:
             raise KeyboardInterrupt
     bar.close()
+    return {name: value / steps for name, value in sums.items()}
 
 
 @torch.inference_mode()
@@ -217,19 +189,19 @@ def log_images(run: Run, model: BAR, table: pd.DataFrame) -> None:
 
     The scatter is left out where no validation face has an exact age.
     """
-    epoch, device = run.progress.epoch, run.accelerator.device
+    epoch, device = run.loop.progress.epoch, run.accelerator.device
     crops = run.faces.take(own_part(run.accelerator, next(run.order.epoch(epoch)))).crops.to(device)
-    board.log_grid(run.writer, training_images(run, crops, epoch * run.order.steps), epoch + 1)
+    board.log_grid(run.loop.writer, training_images(run, crops, epoch * run.order.steps), epoch + 1)
     by_age = np.argsort(run.validation.low, kind="stable")
     few = run.validation.take(by_age[board.evenly(len(by_age), 6)])
     with run.accelerator.autocast():
         log_probs = estimate(model, central_view(few.crops.to(device), run.config)).log_probs.float().cpu().numpy()
     drawn = board.draw_distributions(model.ages.cpu().numpy(), log_probs, few.low.numpy(), few.high.numpy())
-    run.writer.add_figure(board.DISTRIBUTIONS, drawn, epoch + 1)
+    run.loop.writer.add_figure(board.DISTRIBUTIONS, drawn, epoch + 1)
     exact = table[table["true_age"].notna()]
     if len(exact):
         drawn = board.draw_scatter(exact["true_age"].to_numpy(float), exact["age"].to_numpy(float))
-        run.writer.add_figure(board.SCATTER, drawn, epoch + 1)
+        run.loop.writer.add_figure(board.SCATTER, drawn, epoch + 1)
 
 
 def selection_error(result: dict[str, Any], epoch: int = 0) -> float:
@@ -252,96 +224,63 @@ def candidate(run: Run) -> BAR:
     return model
 
 
-def validate_start(run: Run) -> Progress:
-    """Let init_weights as they are compete as epoch 0; for the main process, the others take over the progress."""
-    table = validate(run, run.plain_model)
+def validated(run: Run, table: pd.DataFrame, epoch: int) -> Validation:
+    """What predictions of val say of epoch `epoch` (from 1; 0: of the start); raises DataError as `selection_error`."""
     result = summarise(table)
-    run.progress.best = selection_error(result)
-    nothing = dict.fromkeys(("train_loss", "train_mae"), float("nan"))
-    note_epoch(run, {"epoch": 0} | nothing | validation_row(result) | {"seconds": 0.0})
-    keep_best(run, run.plain_model, table)
-    save_latest(run)
-    return run.progress
-
-
-def validation_row(result: dict[str, Any]) -> dict[str, float]:
-    """Columns val_mae (years) and val_hit_rate (%) of history.csv, NaN where no label is of that kind."""
-    return {
+    columns = {
         "val_mae": result.get("exact", {}).get("all", {}).get("mae", float("nan")),
         "val_hit_rate": result.get("interval", {}).get("all", {}).get("hit_rate", float("nan")),
     }
+    return Validation(selection_error(result, epoch), columns, to_csv(table))
 
 
-def note_epoch(run: Run, row: dict[str, float]) -> None:
-    """Write the row of an epoch to tensorboard, history.csv and the screen."""
-    run.progress.history.append(row)
-    for key in ("train_loss", "train_mae", "val_mae", "val_hit_rate"):
-        run.writer.add_scalar(f"epoch/{key}", row[key], row["epoch"])
-    history = pd.DataFrame(run.progress.history)
-    write_whole(run.folder / "history.csv", history.to_csv(index=False, float_format="%.4f"))
-    tqdm.write("  ".join(f"{key} {value:.3f}" if key != "epoch" else f"epoch {value}" for key, value in row.items()))
+def best_state(model: BAR) -> dict[str, Any]:
+    """A model in best_model.ckpt, as it would be released."""
+    return {"model": model.state_dict(), "as_released": True}
 
 
-def keep_best(run: Run, model: BAR, table: pd.DataFrame) -> None:
-    """Write best_model.ckpt, as it would be released, and its predictions of val."""
-    save_checkpoint(run.folder / BEST, {"model": model.state_dict(), "as_released": True})
-    write_predictions(table, run.folder / "predictions_val.csv")
+def validate_start(run: Run) -> Progress:
+    """Let init_weights as they are compete as epoch 0; for the main process, the others take over the progress."""
+    validation = validated(run, validate(run, run.plain_model), 0)
+    nothing = dict.fromkeys(("train_loss", "train_mae"), float("nan"))
+    run.loop.progress.best = validation.error
+    run.loop.note({"epoch": 0} | nothing | validation.columns | {"seconds": 0.0})
+    run.loop.keep_best(best_state(run.plain_model), validation.predictions)
+    run.loop.save_latest(state_of(run))
+    return run.loop.progress
 
 
-def finish_epoch(run: Run, seconds: float) -> Progress:
-    """Validate, log, keep the weights if they are the best, and move the progress to the next epoch.
-
-    For the main process; the others take over the progress.
-    """
-    progress, steps = run.progress, run.order.steps
+def finish_epoch(run: Run, row: Row) -> Progress:
+    """Validate, keep the weights if they are the best, and move on; the other processes take over the progress."""
     model = candidate(run)
     table = validate(run, model)
-    result = summarise(table)
-    error = selection_error(result, progress.epoch + 1)
-    row = {
-        "epoch": progress.epoch + 1,
-        "train_loss": progress.loss_sum / steps,
-        "train_mae": progress.distance_sum / steps,
-    }
+    validation = validated(run, table, run.loop.progress.epoch + 1)
     log_images(run, model, table)
-    note_epoch(run, row | validation_row(result) | {"seconds": round(seconds, 1)})
-    if error < progress.best:
-        keep_best(run, model, table)
-        progress.best, progress.best_epoch = error, progress.epoch
-    progress.epoch, progress.step, progress.loss_sum, progress.distance_sum = progress.epoch + 1, 0, 0.0, 0.0
-    save_latest(run)
-    return progress
+    run.loop.finish(row, validation, best_state(model), state_of(run))
+    return run.loop.progress
 
 
 def fit(run: Run) -> Path:
-    """Train until the last epoch or until `patience` epochs brought nothing; returns the folder of the weights.
+    """Train (see `Loop.run`) and return the folder of the weights.
 
-    Ctrl-C saves the state after the current step and raises KeyboardInterrupt; `start_run(…, resume=True)` goes
-    on from there.
+    Ctrl-C saves the state after the current step and raises KeyboardInterrupt; `start_run(…, resume=True)` goes on
+    from there.
     """
+    loop, device = run.loop, run.config.device
+
+    def finish(row: Row) -> None:
+        loop.progress = from_main(partial(finish_epoch, run, row), device)
+
     with StopRequest() as stop:
-        _train_and_validate(run, stop)
-    if run.writer:
-        run.writer.close()
-    return from_main(lambda: export(run), run.config.device)
-
-
-def _train_and_validate(run: Run, stop: StopRequest) -> None:
-    if run.config.init_weights and not run.progress.history and not run.progress.step:
-        run.progress = from_main(partial(validate_start, run), run.config.device)
-    while run.progress.epoch < run.config.epochs:
-        if run.progress.epoch - run.progress.best_epoch > run.config.patience:
-            if run.writer:
-                print(f"Early stop: {run.config.patience} epochs without a better validation error.")
-            break
-        started = time.monotonic()
-        train_epoch(run, stop)
-        run.progress = from_main(partial(finish_epoch, run, time.monotonic() - started), run.config.device)
+        if run.config.init_weights and not loop.progress.history and not loop.progress.step:
+            loop.progress = from_main(partial(validate_start, run), device)
+        loop.run(partial(train_epoch, run, stop), finish)
+    return from_main(lambda: export(run), device)
 
 
 def start_is_best(run: Run) -> bool:
     """Whether no epoch was better than the weights that the training started from."""
-    return bool(run.config.init_weights) and run.progress.best_epoch < 0
+    return bool(run.config.init_weights) and run.loop.progress.best_epoch < 0
 
 
 @torch.inference_mode()
@@ -373,7 +312,7 @@ def export(run: Run) -> Path:
     they are written as they are.
     """
     model = build_model(replace(run.config, pretrained=False, init_weights="", keep_init=0.0))
-    best = load_checkpoint(run.folder / BEST)
+    best = run.loop.best()
     mixed = best.get("as_released") or not run.config.keep_init  # a run of an older version keeps them unmixed
     model.load_state_dict(best["model"] if mixed else mean_with_init(best["model"], run.config))
     model.to(run.accelerator.device, memory_format=torch.channels_last)
@@ -386,9 +325,9 @@ def export(run: Run) -> Path:
         standardise(run, model)
     notes = {
         "validation_error_years": errors,
-        "epoch": run.progress.best_epoch + 1,
+        "epoch": run.loop.progress.best_epoch + 1,
         "training": settings_of(run.config),
         "data": run.data,
         "commit": git_commit(),
     }
-    return save_bar(model, run.folder / "weights", notes)
+    return save_bar(model, run.loop.folder / "weights", notes)

@@ -15,8 +15,7 @@ BANKS = ("base+dar", "base", "dar")
 TASKS = {"all": (0, 10_000), "0-3": (0, 3), "4-10": (4, 10), "0-10": (0, 10)}
 
 PRESETS = {
-    "frozen": {},
-    "end_to_end": {"references": 10, "views": 0, "batch_size": 32, "epochs": 8, "unfreeze_epoch": 2},
+    "released": {},
     "original": {"references": 5, "reference_window": 0.5, "aggregation": "max", "level_radius": 10, "task": "4-10"},
 }
 
@@ -39,7 +38,6 @@ class DiffPipeline6Config(HeadConfig):
         warm_up: Part of the training in which the rate rises.
         age_weight: Weight of the distance between corrected age and label beside the loss of the levels.
         hide_references: Greatest part of a query's references that is hidden from a training step, at random.
-        permuted: Control: give each query the references of another one with the same rounded estimate.
         unfreeze_epoch: Epoch (from 0) from which the backbone is trained too (-1: never).
         backbone_learning_rate: Its rate then; the heads keep theirs.
         patience: Epochs without a better validation error before stopping early.
@@ -62,7 +60,6 @@ class DiffPipeline6Config(HeadConfig):
     warm_up: float = 0.2
     age_weight: float = 5.0
     hide_references: float = 0.5
-    permuted: bool = False
     unfreeze_epoch: int = -1
     backbone_learning_rate: float = 1e-4
     patience: int = 10

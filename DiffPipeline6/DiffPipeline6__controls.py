@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from common.controls import (
     Estimates,
     control_parser,
@@ -22,42 +24,56 @@ from common.controls import (
     run_controls,
     stored_settings,
 )
-from common.embedded import embed_data
+from common.embedded import EmbeddedFaces, embed_data
+from common.reference_bank import Found, ReferenceBank
 from common.runs import new_run
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__dataset import find_references
 from DiffPipeline6.DiffPipeline6__model import RELEASED
-from DiffPipeline6.DiffPipeline6__train import Run, fit, predict, start_run
+from DiffPipeline6.DiffPipeline6__train import Find, Run, fit, predict, start_run
 
 
-def variants(config: DiffPipeline6Config) -> dict[str, DiffPipeline6Config]:
-    """Settings of every head that is trained, by name of the variant."""
-    return {
-        "full": config,
-        "(a) no references": replace(config, references=0, aggregation="avg"),
-        "(b) permuted in training too": replace(config, permuted=True),
-    }
+def find_permuted(faces: EmbeddedFaces, bank: ReferenceBank, config: DiffPipeline6Config, view: int = 0) -> Found:
+    """Control (b): what `find_references` finds, given to another face of the same rounded estimate."""
+    return permute_references(find_references(faces, bank, config, view), faces, bank, config.seed)
 
 
-def trained(config: DiffPipeline6Config, folders: list[str]) -> Run:
+def permute_references(found: Found, faces: EmbeddedFaces, bank: ReferenceBank, seed: int) -> Found:
+    """Control (b): each face gets the references of another one with the same rounded estimate, never itself."""
+    random = np.random.default_rng(seed)
+    estimate = np.round(faces.estimates[0])
+    source = np.arange(len(faces))
+    for value in np.unique(estimate):
+        rows = random.permutation(np.flatnonzero(estimate == value))
+        source[rows] = np.roll(rows, 1)
+    index, mask = found.index[source], found.mask[source]
+    own = bank.id[index] == faces.id[:, None]  # [N, K]
+    own |= (bank.person[index] == faces.person[:, None]) & (faces.person[:, None] != "")
+    return Found(index, mask & ~own)
+
+
+def trained(config: DiffPipeline6Config, folders: list[str], find: Find = find_references) -> Run:
     """A run trained to its end, with its best weights in place."""
-    run = start_run(config, folders, new_run(config, "DiffPipeline6", folders), resume=False)
+    run = start_run(config, folders, new_run(config, "DiffPipeline6", folders), resume=False, find=find)
     fit(run)
     return run
 
 
 def estimates(config: DiffPipeline6Config, folders: list[str], split: str, seeds: int) -> Iterator[Estimates]:
     """Yield what every variant says, the cheap ones once."""
+    alone = replace(config, references=0, aggregation="avg")
     for seed in range(seeds):
-        for name, settings in variants(replace(config, seed=seed)).items():
-            run = trained(settings, folders)
+        for name, settings, find in (
+            ("full", config, find_references),
+            ("(a) no references", alone, find_references),
+            ("(b) permuted in training too", config, find_permuted),
+        ):
+            run = trained(replace(settings, seed=seed), folders, find)
             faces = embed_data(config, folders, split, 0, run.pipeline)
             yield Estimates(name, seed, faces, predict(run, faces))
             if name == "full":
-                first = run
-                run.config = replace(settings, permuted=True)
-                yield Estimates("(b) permuted references", seed, faces, predict(run, faces))
-                run.config = settings
+                first, permuted = run, replace(run, find=find_permuted)
+                yield Estimates("(b) permuted references", seed, faces, predict(permuted, faces))
     bank, estimate = first.data.bank, faces.estimates[0]
     yield from recalibrated(bank, faces)
     found = find_references(faces, bank, config)

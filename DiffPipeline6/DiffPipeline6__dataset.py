@@ -52,17 +52,3 @@ def hide_some(found: Found, part: float, random: np.random.Generator) -> Found:
     """The same references with up to `part` of each query's hidden, how many and which at random."""
     share = part * random.random((len(found.mask), 1))  # [B, 1]
     return Found(found.index, found.mask & (random.random(found.mask.shape) >= share))
-
-
-def permute_references(found: Found, faces: EmbeddedFaces, bank: ReferenceBank, seed: int) -> Found:
-    """Control (b): each face gets the references of another one with the same rounded estimate, never itself."""
-    random = np.random.default_rng(seed)
-    estimate = np.round(faces.estimates[0])
-    source = np.arange(len(faces))
-    for value in np.unique(estimate):
-        rows = random.permutation(np.flatnonzero(estimate == value))
-        source[rows] = np.roll(rows, 1)
-    index, mask = found.index[source], found.mask[source]
-    own = bank.id[index] == faces.id[:, None]  # [N, K]
-    own |= (bank.person[index] == faces.person[:, None]) & (faces.person[:, None] != "")
-    return Found(index, mask & ~own)

@@ -13,12 +13,10 @@ Keys come from --preset, then --config FILE.json, then the command line; '-' and
 BANKS = ("base+dar", "base", "dar")
 DIRECTIONS = ("both", "antisymmetric", "forward")
 WEIGHTINGS = ("head", "uniform")
-RETRIEVALS = ("nearest", "random", "permuted")
 ERRORS = ("kde", "gaussian", "uniform", "none")
 
 PRESETS = {
-    "frozen": {},
-    "end_to_end": {"views": 0, "batch_size": 32, "epochs": 8, "unfreeze_epoch": 2},
+    "released": {},
     "original": {"reference_window": 0.5, "age_size": 128, "views": 0, "bank": "base"},
 }
 
@@ -37,9 +35,6 @@ class PairHeadConfig:
         level_radius: Largest difference the classes and levels can say, in years.
         directions: both (query-reference and reference-query), antisymmetric (half their difference), or forward.
         weighting: head (a learned weight per reference) or uniform.
-        retrieval: Which references of about the estimated age: nearest by embedding, random ones, or permuted (those
-            of another face of about the same estimate: control (b)).
-        blind: Hide the looks of the references from the head, which then knows their ages alone: control (a).
         dropout: Probability of dropping a hidden feature in training.
     """
 
@@ -52,15 +47,12 @@ class PairHeadConfig:
     level_radius: int = 20
     directions: str = "both"
     weighting: str = "head"
-    retrieval: str = "nearest"
-    blind: bool = False
     dropout: float = 0.3
 
     def __post_init__(self):
         for value, allowed, key in (
             (self.directions, DIRECTIONS, "directions"),
             (self.weighting, WEIGHTINGS, "weighting"),
-            (self.retrieval, RETRIEVALS, "retrieval"),
         ):
             if value not in allowed:
                 raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
@@ -96,7 +88,6 @@ class Ep3PipelineConfig(PairHeadConfig):
         class_weight: Weight of the cross-entropy of the classes.
         mean_weight: Weight of half the squared error of the classes' mean (years squared).
         variance_weight: Weight of the classes' variance (years squared).
-        rounds: Trainings one after the other, each on the errors that the one before leaves too (see README).
         unfreeze_epoch: Epoch (from 0) from which the backbone is trained too (-1: never).
         backbone_learning_rate: Its rate then; the head keeps its own.
         base_weight: Weight of the squared error of the base's own ages then (years squared).
@@ -126,7 +117,6 @@ class Ep3PipelineConfig(PairHeadConfig):
     class_weight: float = 1.0
     mean_weight: float = 0.2
     variance_weight: float = 0.05
-    rounds: int = 1
     unfreeze_epoch: int = -1
     backbone_learning_rate: float = 1e-4
     base_weight: float = 1.0
@@ -148,12 +138,6 @@ class Ep3PipelineConfig(PairHeadConfig):
             raise ValueError("pool must be at least 1 and largest_error above 0.")
         if self.epochs < 1 or self.batch_size < 2:
             raise ValueError("epochs must be at least 1 and batch_size at least 2.")
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be at least 1, not {self.rounds}.")
-        if self.rounds > 1 and self.estimate_errors == "none":
-            raise ValueError("rounds draw errors anew; with estimate_errors none there is but one.")
-        if self.rounds > 1 and self.unfreeze_epoch >= 0:
-            raise ValueError("rounds need a base that stays as it is; they do not go with unfreeze_epoch.")
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[Ep3PipelineConfig, Namespace]:

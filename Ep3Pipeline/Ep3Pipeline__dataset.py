@@ -1,8 +1,6 @@
 """Queries with estimates that are wrong as the base is wrong, and their references: what Ep3Pipeline trains on."""
 
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +17,6 @@ from common.errors import DataError
 from common.reference_bank import EMPTY, Found, ReferenceBank
 from common.tuning import look_live
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
-
-NOISE = 16  # width of the noise that takes the place of looks where references are random
 
 
 class Batch(NamedTuple):
@@ -75,14 +71,13 @@ def base_errors(queries: EmbeddedFaces) -> np.ndarray:
     return (queries.low - queries.estimates[0])[queries.exact]
 
 
-def fit_errors(stages: Sequence[np.ndarray], config: Ep3PipelineConfig) -> ErrorSampler | None:
-    """Sampler of the errors [N] (years) of every stage of correction alike; None if estimates are the base's own.
+def fit_errors(errors: np.ndarray, config: Ep3PipelineConfig) -> ErrorSampler | None:
+    """Sampler of errors [N] (years) like these; None if estimates are the base's own.
 
     Raises DataError for fewer than two errors.
     """
     if config.estimate_errors == "none":
         return None
-    errors = np.concatenate(stages)
     if len(errors) < 2:
         raise DataError("Errors of the base need two queries of exact age; use --estimate-errors none.")
     return ErrorSampler(errors, config.estimate_errors, config.largest_error)
@@ -92,8 +87,7 @@ def fit_errors(stages: Sequence[np.ndarray], config: Ep3PipelineConfig) -> Error
 class Data:
     """What a run looks at: queries and bank, the faces and crops behind them (stage 2), how estimates are wrong.
 
-    stages: the errors that `errors` is fitted on, [N] years each: those of the base, then those that are left after
-    1, 2, ... corrections. errors is None if the estimates of queries are the base's own.
+    errors is None if the estimates of queries are the base's own.
     """
 
     queries: EmbeddedFaces
@@ -101,7 +95,6 @@ class Data:
     bank: ReferenceBank
     bank_faces: EmbeddedFaces
     crops: list[np.ndarray]
-    stages: list[np.ndarray]
     errors: ErrorSampler | None
 
 
@@ -124,33 +117,6 @@ def draw_some(found: Found, count: int, random: np.random.Generator) -> Found:
     place = np.sort(np.argsort(order, axis=1)[:, :count], axis=1)  # [B, count]
     mask = np.take_along_axis(found.mask, place, 1)
     return Found(np.where(mask, np.take_along_axis(found.index, place, 1), EMPTY), mask)
-
-
-def looked_up_with(embedding: np.ndarray, estimate: np.ndarray, ids: np.ndarray, retrieval: str) -> np.ndarray:
-    """Embeddings [B, E] that references of faces are looked up with, as `retrieval` says.
-
-    nearest: their own [B, E]; random: noise [B, NOISE] that the id [B] of a face decides; permuted: that of the face
-    with the next lower estimate [B] (years), control (b).
-    """
-    if retrieval == "nearest":
-        return embedding
-    if retrieval == "random":
-        noise = [np.random.default_rng(zlib.crc32(str(number).encode())).normal(size=NOISE) for number in ids]
-        return np.array(noise, np.float32).reshape(-1, NOISE)
-    order = np.argsort(estimate, kind="stable")
-    other = np.empty_like(order)
-    other[order] = np.roll(order, 1)
-    return embedding[other]
-
-
-def looked_up_in(bank: ReferenceBank, retrieval: str) -> ReferenceBank:
-    """The bank, row for row, that references are looked up in: its own looks, or noise [N, NOISE] for random ones.
-
-    Noise on both sides makes every reference within the window as likely; noise beside real looks would not.
-    """
-    if retrieval != "random":
-        return bank
-    return replace(bank, embeddings=np.random.default_rng(0).normal(size=(len(bank), NOISE)).astype(np.float16))
 
 
 def training_estimates(
@@ -176,17 +142,16 @@ def draw(
     estimate = training_estimates(queries, numbers, views, data.errors, random)
     estimate = np.clip(estimate, config.youngest, config.oldest)
     embedding = queries.embeddings[views, numbers].astype(np.float32)  # [B, E]
-    looks = looked_up_with(embedding, estimate, queries.id[numbers], config.retrieval)
-    near = looked_up_in(data.bank, config.retrieval).query(
-        looks, estimate, config.pool * config.references, config.reference_window,
+    near = data.bank.query(
+        embedding, estimate, config.pool * config.references, config.reference_window,
         queries.id[numbers], queries.person[numbers],
     )  # fmt: skip
     low, high = (torch.from_numpy(bound[numbers]) for bound in (queries.low, queries.high))
     return Drawn(estimate, draw_some(near, config.references, random), low, high)
 
 
-def kept_batch(data: Data, numbers: np.ndarray, config: Ep3PipelineConfig, random: np.random.Generator) -> Batch:
-    """A batch of kept embeddings: of the queries with these numbers [B] one view each."""
+def cached_batch(data: Data, numbers: np.ndarray, config: Ep3PipelineConfig, random: np.random.Generator) -> Batch:
+    """A batch of cached embeddings: of the queries with these numbers [B] one view each."""
     views = random.integers(0, data.queries.embeddings.shape[0], len(numbers))  # [B]
     drawn = draw(data, numbers, views, config, random)
     embedding = torch.from_numpy(data.queries.embeddings[views, numbers]).float()  # [B, E]

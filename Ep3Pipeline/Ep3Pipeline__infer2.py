@@ -22,7 +22,7 @@ from common.paths import WEIGHTS
 def make_parser() -> ArgumentParser:
     """The command line that every pipeline has, and --iterations."""
     parser = inference_parser(__doc__, "full", WEIGHTS / "Ep3Pipeline")
-    parser.add_argument("--iterations", type=int, metavar="N", help="correct up to N times over (what the weights say)")
+    parser.add_argument("--iterations", type=int, metavar="N", default=1, help="correct up to N times over (1)")
     return parser
 
 
@@ -31,7 +31,7 @@ def refuse(arguments: Namespace) -> None:
     from common.difference_inference import refuse_contradictions
 
     refuse_contradictions(arguments)
-    if arguments.iterations is None:
+    if arguments.iterations == 1:
         return
     if arguments.iterations < 1:
         raise DataError(f"--iterations must be 1 or more, not {arguments.iterations}.")

@@ -1,8 +1,7 @@
 """The difference regressor of this pipeline: pairs in both directions, a weight for each; its loss, its weights."""
 
-import json
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,15 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.age_distribution import expectation, gaussian_log_probs, interval_distance, mean_variance_loss
-from common.checkpoints import CONFIG_FILE, WEIGHTS
+from common.checkpoints import WEIGHTS
 from common.correction import Correction, Corrector, Faces
 from common.difference_heads import Query, References, blank
 from common.difference_weights import load_difference
-from common.errors import WeightsError
 from common.ordinal import condor_loss, difference_levels, logistic_logits
-from common.reference_bank import Found
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig, PairHeadConfig
-from Ep3Pipeline.Ep3Pipeline__dataset import looked_up_in, looked_up_with
 
 RELEASED = WEIGHTS / "Ep3Pipeline"
 SETTLED = 0.05  # years; refinement of a face stops when its age moves by less
@@ -116,8 +112,6 @@ class PairDifferenceHead(nn.Module):
     def forward(self, query: Query, references: References) -> PairOutput:
         """Correct estimates; see Query, References and PairOutput for shapes and units."""
         references = blank(references)
-        if self.config.blind:
-            references = references._replace(embedding=torch.zeros_like(references.embedding))
         own = self.face(query.embedding, query.estimate)[:, None]  # [B, 1, H + A]
         others = self.face(references.embedding, references.age)  # [B, R, H + A]
         start = query.estimate[:, None] - references.age  # [B, R] the difference the estimate says
@@ -165,11 +159,11 @@ class PairDifferenceHead(nn.Module):
         return torch.softmax(scores.masked_fill(~mask, -1e9), dim=1) * mask
 
 
-def build_model(config: Ep3PipelineConfig) -> PairDifferenceHead:
+def build_model(config: Ep3PipelineConfig, kind: type[PairDifferenceHead] = PairDifferenceHead) -> PairDifferenceHead:
     """A fresh head; its initial weights depend on the seed alone."""
     torch.manual_seed(config.seed)
     names = [field.name for field in fields(PairHeadConfig)]
-    return PairDifferenceHead(PairHeadConfig(**{name: getattr(config, name) for name in names}))
+    return kind(PairHeadConfig(**{name: getattr(config, name) for name in names}))
 
 
 def pair_terms(scores: PairScores, truth: Tensor, radius: int, years: Tensor) -> dict[str, Tensor]:
@@ -230,13 +224,6 @@ class IteratedCorrector(Corrector):
 
     iterations: int = 1
 
-    def find(self, faces: Faces, at_age: np.ndarray | None = None) -> Found:
-        """References of each face as the head was trained to get them (see `retrieval` of its config)."""
-        retrieval = self.head.config.retrieval
-        looks = looked_up_with(faces.embedding, faces.estimate, faces.id, retrieval)
-        plain = replace(self, bank=looked_up_in(self.bank, retrieval))
-        return super(IteratedCorrector, plain).find(faces._replace(embedding=looks), at_age)
-
     def correct(self, faces: Faces, at_age: np.ndarray | None = None, votes: bool = True) -> Correction:
         """Corrected ages of faces; references, weights and votes are those of the last iteration."""
         for _ in range(self.iterations - 1):
@@ -248,22 +235,10 @@ class IteratedCorrector(Corrector):
         return super().correct(faces, at_age, votes)
 
 
-def stored_iterations(folder: str | Path) -> int:
-    """Times that weights say an age is to be corrected (1 where they say nothing); raises WeightsError."""
-    count = json.loads((Path(folder) / CONFIG_FILE).read_text()).get("iterations", 1)
-    if not isinstance(count, int) or count < 1:
-        raise WeightsError(f"{Path(folder) / CONFIG_FILE} says iterations {count!r}; it must be 1 or more.")
-    return count
-
-
-def load_model(folder: str | Path = RELEASED, device: str = "auto", iterations: int | None = None) -> IteratedCorrector:
-    """The released difference regressor (or any folder's) with base and bank; raises WeightsError.
-
-    `iterations` None corrects as often as the weights say.
-    """
+def load_model(folder: str | Path = RELEASED, device: str = "auto", iterations: int = 1) -> IteratedCorrector:
+    """The released difference regressor (or any folder's) with base and bank; raises WeightsError."""
     loaded = load_difference(
         folder, "Ep3Pipeline", lambda settings: PairDifferenceHead(PairHeadConfig(**settings)), device
     )
-    iterations = stored_iterations(folder) if iterations is None else iterations
     references = loaded.head.config.references
     return IteratedCorrector(loaded.pipeline, loaded.head, loaded.bank, references, loaded.window, iterations)

@@ -1,25 +1,23 @@
-"""The training loop: samples from kept embeddings, a small head; then the gate, fitted on `val`."""
+"""The step of training: samples of cached embeddings, a small head; then the gate, fitted on `val`."""
 
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
-from common.checkpoints import fingerprint, git_commit, load_checkpoint, save_checkpoint, settings_of
+from common.checkpoints import fingerprint, git_commit, settings_of
 from common.correction import Corrector
 from common.embedded import EmbeddedFaces, embed_data, epoch_numbers
 from common.errors import DataError
-from common.files import write_whole
-from common.runs import check_finite
+from common.training_loop import Descent, Loop, Row, Validation
 from DiffPipeline6.DiffPipeline6__model import RELEASED as CORRECTOR
 from DiffPipeline6.DiffPipeline6__model import load_model as load_corrector
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig
@@ -39,20 +37,9 @@ from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import (
     save_model,
 )
 
-BEST, LATEST = "best_model.ckpt", "latest_model.ckpt"
 VALIDATION_TURN = 1_000_000  # the pairs of val are drawn once, in no epoch's turn
 STRENGTHS = np.arange(0, 16) / 10  # of a correction; what the gate chooses from
 FEWEST = 30  # faces a class needs on val for a strength of its own
-
-
-@dataclass
-class Progress:
-    """Where a run stands: next epoch, best validation score, one row per epoch."""
-
-    epoch: int = 0
-    best: float = float("inf")
-    best_epoch: int = -1
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -70,15 +57,11 @@ class Run:
     """Everything a training run holds; made by `start_run`."""
 
     config: RangeClassConfig
-    folder: Path
     corrector: Corrector
-    accelerator: Accelerator
     data: Data
     head: RangeHead
-    optimizer: Optimizer
-    schedule: LRScheduler
-    writer: SummaryWriter
-    progress: Progress
+    descent: Descent
+    loop: Loop
 
 
 def exact_faces(config: RangeClassConfig, folders: list[str], split: str, corrector: Corrector) -> EmbeddedFaces:
@@ -110,10 +93,7 @@ def start_run(config: RangeClassConfig, folders: list[str], folder: Path, resume
     corrector = load_corrector(config.corrector_weights or CORRECTOR, config.device)
     run = make_run(config, folder, corrector, prepare(config, folders, corrector))
     if resume:
-        state = load_checkpoint(folder / LATEST)
-        for name in ("head", "optimizer", "schedule"):
-            getattr(run, name).load_state_dict(state[name])
-        run.progress = Progress(**state["progress"])
+        run.loop.take_up(head=run.head, optimizer=run.descent.optimizer, schedule=run.descent.schedule)
     return run
 
 
@@ -126,27 +106,21 @@ def make_run(config: RangeClassConfig, folder: Path, corrector: Corrector, data:
     total = 2 + config.epochs * (len(first.value) // config.batch_size + config.pairs)  # pairs differ by epoch
     schedule = OneCycleLR(optimizer, config.learning_rate, total_steps=total, pct_start=config.warm_up)
     accelerator = Accelerator(mixed_precision="no", cpu=config.device == "cpu")
-    writer = SummaryWriter(str(folder))
-    return Run(config, folder, corrector, accelerator, data, head, optimizer, schedule, writer, Progress())
+    loop = Loop(folder, config.epochs, config.patience, SummaryWriter(str(folder)))
+    return Run(config, corrector, data, head, Descent(accelerator, head, optimizer, schedule), loop)
 
 
-def train_epoch(run: Run) -> dict[str, float]:
+def train_epoch(run: Run) -> Row:
     """One pass over the samples of the epoch; returns the mean loss. Seed and epoch decide everything."""
     run.head.train()
-    config, device, losses = run.config, run.corrector.pipeline.device, []
-    samples = run.data.training(run.progress.epoch)
+    config, device, epoch, losses = run.config, run.corrector.pipeline.device, run.loop.progress.epoch, []
+    samples = run.data.training(epoch)
     label = range_class(samples.value, config.edges)
-    for step, numbers in epoch_numbers(len(label), config, run.progress.epoch):
-        torch.manual_seed(int(np.random.default_rng([config.seed, run.progress.epoch, step]).integers(2**62)))
+    for step, numbers in epoch_numbers(len(label), config, epoch):
+        torch.manual_seed(int(np.random.default_rng([config.seed, epoch, step]).integers(2**62)))
         looks, values, classes = (torch.from_numpy(array[numbers]).to(device) for array in (*samples[:2], label))
         loss = compute_loss(run.head(looks, values), classes)
-        run.optimizer.zero_grad()
-        run.accelerator.backward(loss)
-        norm = run.accelerator.clip_grad_norm_(run.head.parameters(), 5.0)
-        check_finite(float(norm), "gradient", run.progress.epoch + 1)
-        run.optimizer.step()
-        if run.schedule.last_epoch < run.schedule.total_steps - 1:
-            run.schedule.step()
+        run.descent.step(loss, epoch + 1)
         losses.append(loss.item())
     return {"train_loss": float(np.mean(losses))}
 
@@ -160,44 +134,28 @@ def ranked_score(probabilities: np.ndarray, label: np.ndarray) -> float:
     return float(((beyond - (label[:, None] > np.arange(beyond.shape[1]))) ** 2).sum(axis=1).mean())
 
 
-def finish_epoch(run: Run, row: dict[str, float]) -> None:
-    """Validate, log, keep the weights if they are the best, and move the progress to the next epoch."""
-    progress, samples = run.progress, run.data.validation
+def validate(run: Run) -> Validation:
+    """The ranked probability score on the samples of val, by which epochs compete, and the share of right classes."""
+    samples = run.data.validation
     probabilities, label = predict(run.head, samples), range_class(samples.value, run.config.edges)
-    score = check_finite(ranked_score(probabilities, label), "validation score", progress.epoch + 1)
+    score = ranked_score(probabilities, label)
     accuracy = 100 * float((probabilities.argmax(axis=1) == label).mean())
-    row = {"epoch": progress.epoch + 1} | row | {"val_score": score, "val_accuracy": accuracy}
-    progress.history.append(row)
-    for name, value in row.items():
-        run.writer.add_scalar(f"epoch/{name}", value, progress.epoch + 1)
-    write_whole(run.folder / "history.csv", pd.DataFrame(progress.history).to_csv(index=False, float_format="%.4f"))
-    tqdm.write("  ".join(f"{name} {value:.3f}" if name != "epoch" else f"epoch {value}" for name, value in row.items()))
+    table = pd.DataFrame({"id": run.data.faces.id[samples.face], "value": samples.value, "label": label})
+    chances = pd.DataFrame(probabilities, columns=[f"p{number}" for number in range(probabilities.shape[1])])
+    text = table.join(chances).to_csv(index=False, float_format="%.4f")
+    return Validation(score, {"val_score": score, "val_accuracy": accuracy}, text)
+
+
+def finish_epoch(run: Run, row: Row) -> None:
+    """Validate, keep the weights if they are the best, and move on to the next epoch."""
     state = {"head": run.head.state_dict()}
-    if score < progress.best:
-        progress.best, progress.best_epoch = score, progress.epoch
-        save_checkpoint(run.folder / BEST, state)
-        table = pd.DataFrame({"id": run.data.faces.id[samples.face], "value": samples.value, "label": label})
-        chances = pd.DataFrame(probabilities, columns=[f"p{number}" for number in range(probabilities.shape[1])])
-        write_whole(run.folder / "predictions_val.csv", table.join(chances).to_csv(index=False, float_format="%.4f"))
-    progress.epoch += 1
-    rest = {"optimizer": run.optimizer.state_dict(), "schedule": run.schedule.state_dict()}
-    save_checkpoint(run.folder / LATEST, state | rest | {"progress": asdict(progress)})
+    rest = {"optimizer": run.descent.optimizer.state_dict(), "schedule": run.descent.schedule.state_dict()}
+    run.loop.finish(row, validate(run), state, state | rest)
 
 
 def fit(run: Run) -> Path:
-    """Train until the last epoch or until `patience` epochs brought nothing; returns the folder of the weights.
-
-    Every epoch ends with a saved state; `start_run(…, resume=True)` goes on from there.
-    """
-    progress = run.progress
-    while progress.epoch < run.config.epochs:
-        if progress.epoch - progress.best_epoch > run.config.patience:
-            print(f"Early stop: {run.config.patience} epochs without a better validation score.")
-            break
-        started = time.monotonic()
-        row = train_epoch(run)
-        finish_epoch(run, row | {"seconds": round(time.monotonic() - started, 1)})
-    run.writer.close()
+    """Train (see `Loop.run`) and return the folder of the best weights; every epoch ends with a saved state."""
+    run.loop.run(partial(train_epoch, run), partial(finish_epoch, run))
     return export(run)
 
 
@@ -225,7 +183,7 @@ def fit_gate(
 
 def export(run: Run) -> Path:
     """Write the best head (and for target error the gate) to <run>/weights; returns that folder."""
-    run.head.load_state_dict(load_checkpoint(run.folder / BEST)["head"])
+    run.head.load_state_dict(run.loop.best()["head"])
     gate, data = None, run.data
     if run.config.target == "error":
         probabilities = predict(run.head, data.validation)
@@ -235,10 +193,10 @@ def export(run: Run) -> Path:
     notes = {
         "prior": (np.bincount(label, minlength=len(run.config.edges) + 1) / len(label)).tolist(),
         "gate": gate,
-        "validation_score": run.progress.best,
-        "epoch": run.progress.best_epoch + 1,
+        "validation_score": run.loop.progress.best,
+        "epoch": run.loop.progress.best_epoch + 1,
         "corrector_fingerprint": fingerprint(run.config.corrector_weights or CORRECTOR),
         "training": settings_of(run.config) | {"corrector_weights": "", "runs": ""},
         "commit": git_commit(),
     }
-    return save_model(run.folder / "weights", run.head, notes)
+    return save_model(run.loop.folder / "weights", run.head, notes)

@@ -116,7 +116,6 @@ class ReferenceBank:
         reference_window: float,
         exclude_id: np.ndarray,
         exclude_person: np.ndarray,
-        person: np.ndarray | None = None,
     ) -> Found:
         """The k references most similar to each query (cosine), nearest first, equal ones in the bank's order.
 
@@ -126,7 +125,6 @@ class ReferenceBank:
         estimate : [B] float, years; only references within `reference_window` years of it are taken
         k : references wanted; fewer are found where there are too few
         exclude_id, exclude_person : [B] str; a reference of this id or person is never taken ('' excludes nothing)
-        person : [B] str; take references of this person only
 
         Returns
         -------
@@ -137,9 +135,6 @@ class ReferenceBank:
             np.concatenate([self._of_id[number], self.rows_of_person(name)])
             for number, name in zip(exclude_id, exclude_person, strict=True)
         ]
-        if person is not None:
-            others = [np.setdiff1d(np.arange(len(self)), self._of_person[name]) for name in person]
-            excluded = [np.concatenate(both) for both in zip(excluded, others, strict=True)]
         wanted = min(k, len(self))
         values, nearest = self._by_age.nearest(unit, estimate, wanted, reference_window, excluded)  # [B, wanted]
         order = np.lexsort((nearest, -values), axis=1)

@@ -1,4 +1,4 @@
-"""Training the base along with a difference head (stage 2): faces looked at anew, and the tuned base kept."""
+"""What trainings of difference heads share: rates, validation, and the base trained along with the head (stage 2)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +15,13 @@ from common.augment import Augmentation, augment
 from common.bar import BAR
 from common.checkpoints import save_bar
 from common.difference_heads import Query, References
-from common.embedded import EmbeddedFaces, embed
+from common.embedded import EmbeddedFaces, embed, embedded_table
+from common.metrics import summarise
 from common.pipeline import AgePredictBasicPipeline
+from common.predictions import to_csv
 from common.processes import keep_freed_memory
 from common.reference_bank import Found, ReferenceBank
+from common.training_loop import Validation
 
 
 class Looked(Protocol):
@@ -87,6 +90,15 @@ def re_embed(data: Looked, base: BAR) -> None:
     for part in (data.queries, data.validation):
         crops = load_crops(data.crops, part, np.arange(len(part)))
         part.embeddings[:1], part.estimates[:1] = embed(base, crops, 0, 0.0, 0)
+
+
+def validate_corrected(faces: EmbeddedFaces, ages: np.ndarray) -> Validation:
+    """Errors of the base and of corrected ages [N] (years): MAE, or of interval labels alone the distance to them."""
+    table = embedded_table(faces, ages)
+    result, base = summarise(table), summarise(table.assign(age=table["base_age"]))
+    kind, key = ("exact", "mae") if "exact" in result else ("interval", "distance")
+    error = result[kind]["all"][key] if np.isfinite(ages).all() else float("nan")
+    return Validation(error, {"val_base": base[kind]["all"][key], "val_full": error}, to_csv(table))
 
 
 def save_tuned_base(data: Looked, base: BAR, folder: Path, tuned_by: str, device: str) -> AgePredictBasicPipeline:

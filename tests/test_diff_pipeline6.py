@@ -18,8 +18,9 @@ from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import Found
 from DiffPipeline6 import DiffPipeline6__train as train_module
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config, parse_arguments
+from DiffPipeline6.DiffPipeline6__controls import find_permuted, permute_references
 from DiffPipeline6.DiffPipeline6__controls import main as controls
-from DiffPipeline6.DiffPipeline6__dataset import find_references, hide_some, permute_references
+from DiffPipeline6.DiffPipeline6__dataset import find_references, hide_some
 from DiffPipeline6.DiffPipeline6__infer import main as infer
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from DiffPipeline6.DiffPipeline6__main import main as train
@@ -56,7 +57,7 @@ def domain_faces(domains: range, each: int, seed: int) -> EmbeddedFaces:
     )  # fmt: skip
 
 
-def domain_run(tiny_run: Path, folder: Path, **settings):
+def domain_run(tiny_run: Path, folder: Path, find=find_references, **settings):
     config = DiffPipeline6Config(
         embedding_size=32, hidden_size=64, reference_window=100, level_radius=20, views=0, batch_size=64,
         learning_rate=3e-3, device="cpu", aggregation="avg", age_weight=5.0, epochs=15,
@@ -65,11 +66,9 @@ def domain_run(tiny_run: Path, folder: Path, **settings):
     pipeline = AgePredictBasicPipeline.from_weights(tiny_run / "weights", "cpu")
     train_faces, new = domain_faces(range(0, 120), 12, 1), domain_faces(range(150, 190), 4, 2)
     bank = bank_of([(train_faces, False), (domain_faces(range(150, 190), 12, 3), False)], pipeline.fingerprint)
-    found = find_references(train_faces, bank, config)
-    if config.permuted:
-        found = permute_references(found, train_faces, bank, 0)
-    data = Data(train_faces, new, bank, train_faces, [found], [], bank)
+    data = Data(train_faces, new, bank, train_faces, [find(train_faces, bank, config, 0)], [], bank)
     run = make_run(config, folder, tiny_run / "weights", pipeline, data)
+    run.find = find
     for _ in range(config.epochs):
         finish_epoch(run, train_epoch(run))
     return run
@@ -85,7 +84,7 @@ def test_references_recover_a_bias_that_no_control_can(tiny_run, tmp_path):
     base, corrected = error(faces.estimates[0]), error(predict(full, full.data.validation))
     controls_by_name = {
         "a": error(predict(domain_run(tiny_run, tmp_path / "a", references=0), full.data.validation)),
-        "b": error(predict(domain_run(tiny_run, tmp_path / "b", permuted=True), full.data.validation)),
+        "b": error(predict(domain_run(tiny_run, tmp_path / "b", find_permuted), full.data.validation)),
     }
     bank = full.data.bank
     for name, calibration in recalibrations(bank.estimates, bank.ages).items():
@@ -232,7 +231,7 @@ def test_a_frozen_epoch_that_stays_best_is_released_with_the_bank_of_the_untouch
 
     def worse_from_the_second_on(run, row):
         finish(run, row)
-        run.progress.best = -1.0  # nothing will be better than the first epoch
+        run.loop.progress.best = -1.0  # nothing will be better than the first epoch
 
     monkeypatch.setattr(train_module, "finish_epoch", worse_from_the_second_on)
     settings = ["--unfreeze-epoch", "1", "--views", "0", "--batch-size", "8", "--limit", "24", "--references", "3"]

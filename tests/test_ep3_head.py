@@ -13,7 +13,8 @@ from common.embedded import EmbeddedFaces, bank_of
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import EMPTY, Found, ReferenceBank
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
-from Ep3Pipeline.Ep3Pipeline__dataset import Data, ErrorSampler, base_errors, draw_some, fit_errors, kept_batch
+from Ep3Pipeline.Ep3Pipeline__controls import BlindHead
+from Ep3Pipeline.Ep3Pipeline__dataset import Data, ErrorSampler, base_errors, cached_batch, draw_some, fit_errors
 from Ep3Pipeline.Ep3Pipeline__model import (
     SETTLED,
     AgeTable,
@@ -27,9 +28,9 @@ from Ep3Pipeline.Ep3Pipeline__train import finish_epoch, make_run, predict, trai
 SMALL = {"embedding_size": 16, "hidden_size": 24, "age_size": 8, "references": 5}
 
 
-def stirred_head(**settings) -> PairDifferenceHead:
+def stirred_head(kind: type[PairDifferenceHead] = PairDifferenceHead, **settings) -> PairDifferenceHead:
     """A head in evaluation mode whose every parameter is random, so that nothing is zero by its start."""
-    head = build_model(Ep3PipelineConfig(**SMALL | settings)).eval()
+    head = build_model(Ep3PipelineConfig(**SMALL | settings), kind).eval()
     torch.manual_seed(3)
     with torch.no_grad():
         for name, parameter in head.named_parameters():
@@ -54,7 +55,7 @@ def test_a_blind_head_knows_the_ages_of_its_references_and_not_their_looks():
     query, references = drawn_pairs(6, 5)
     others = references._replace(embedding=references.embedding.flip(0) + 1)
     older = references._replace(age=references.age + 1)
-    blind, seeing = stirred_head(blind=True), stirred_head()
+    blind, seeing = stirred_head(BlindHead), stirred_head()
     assert torch.equal(blind(query, references).age, blind(query, others).age)
     assert (blind(query, references).age - blind(query, older).age).abs().min() > 1e-4
     assert (seeing(query, references).age - seeing(query, others).age).abs().min() > 1e-4
@@ -184,8 +185,7 @@ def aged_faces(count: int, seed: int) -> EmbeddedFaces:
 
 
 def looked_at(queries: EmbeddedFaces, validation: EmbeddedFaces, bank: ReferenceBank, config) -> Data:
-    stages = [base_errors(queries)]
-    return Data(queries, validation, bank, queries, [], stages, fit_errors(stages, config))
+    return Data(queries, validation, bank, queries, [], fit_errors(base_errors(queries), config))
 
 
 def test_training_estimates_are_wrong_only_where_the_age_is_exact():
@@ -199,7 +199,7 @@ def test_training_estimates_are_wrong_only_where_the_age_is_exact():
 
     def batch_with(**settings):
         changed = replace(config, **settings)
-        return kept_batch(looked_at(faces, faces, bank, changed), numbers, changed, np.random.default_rng(0))
+        return cached_batch(looked_at(faces, faces, bank, changed), numbers, changed, np.random.default_rng(0))
 
     batch = batch_with()
     error = (batch.low - batch.query.estimate).numpy()

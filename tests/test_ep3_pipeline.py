@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,13 +14,13 @@ from common.manifest import load_prepared
 from common.predictions import read_predictions
 from common.reference_bank import ReferenceBank
 from Ep3Pipeline import Ep3Pipeline__train as train_module
-from Ep3Pipeline.Ep3Pipeline__config import PairHeadConfig, parse_arguments
+from Ep3Pipeline.Ep3Pipeline__config import parse_arguments
+from Ep3Pipeline.Ep3Pipeline__controls import PermutedBank, RandomBank, parts_of
 from Ep3Pipeline.Ep3Pipeline__controls import main as controls
-from Ep3Pipeline.Ep3Pipeline__dataset import looked_up_with
 from Ep3Pipeline.Ep3Pipeline__infer import main as infer
 from Ep3Pipeline.Ep3Pipeline__infer2 import main as infer2
 from Ep3Pipeline.Ep3Pipeline__main import main as train
-from Ep3Pipeline.Ep3Pipeline__model import SETTLED, IteratedCorrector, load_model
+from Ep3Pipeline.Ep3Pipeline__model import SETTLED, load_model
 from tests.difference_checks import WRONG_WORDS, check_drawings, check_modes, check_one_line, check_pairs, check_resume
 
 
@@ -190,32 +189,35 @@ def test_controls_and_ablations_in_one_table(weights, words, words_of, synthetic
     assert capsys.readouterr().out.splitlines() == printed.splitlines()[-len(control_table(table)) :]
 
 
-def test_references_are_looked_up_with_the_face_with_noise_or_with_another_face():
-    embedding = np.eye(4, dtype=np.float32)
-    estimate, ids = np.array([30.0, 10.0, 40.0, 20.0]), np.array(["a", "b", "c", "d"])
-    assert looked_up_with(embedding, estimate, ids, "nearest") is embedding
-    permuted = looked_up_with(embedding, estimate, ids, "permuted")
-    assert permuted.argmax(1).tolist() == [3, 2, 0, 1]  # of the next lower estimate; of the lowest: the highest
-    noise = looked_up_with(embedding, estimate, ids, "random")
-    again = looked_up_with(embedding[::-1], estimate, ids[::-1], "random")[::-1]
-    assert np.array_equal(noise, again) and noise.std() > 0.5 and not np.allclose(noise[0], noise[1])
+def looks_alike(count: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings [N, 8] float32 that are all alike, as faces' are, but for a few, and names [N] of them."""
+    random = np.random.default_rng(1 + first)
+    looks = 1 + random.normal(0, 0.1, (count, 8)).astype(np.float32)
+    looks[:20] *= random.normal(0, 1, 8)
+    return looks, np.array([f"r{number}" for number in range(first, first + count)])
 
 
-def test_random_references_are_the_same_on_two_runs_and_any_of_about_the_age(tiny_run):
-    random = np.random.default_rng(1)
-    looks = 1 + random.normal(0, 0.1, (600, 8)).astype(np.float32)  # all alike, as faces are
-    looks[:20] *= random.normal(0, 1, 8)  # and a few that are not
-    names = np.array([f"r{number}" for number in range(600)])
-    faces = Faces(looks[300:], np.full(300, 40, np.float32), names[300:], np.full(300, ""))
+def test_a_permuted_bank_gives_the_references_of_the_next_lower_estimate():
+    looks, names = looks_alike(300)
+    ages = np.linspace(10, 60, 300).astype(np.float32)
+    bank = ReferenceBank(looks.astype(np.float16), ages, ages, ages < 0, np.full(300, ""), names, "abc")
+    embedding, nobody = looks[[5, 50, 100, 200]], np.full(4, "")
+    estimate = np.array([30.0, 10.0, 40.0, 20.0])
+    permuted = PermutedBank(**parts_of(bank)).query(embedding, estimate, 5, 100, nobody, nobody)
+    plain = bank.query(embedding[[3, 2, 0, 1]], estimate, 5, 100, nobody, nobody)  # of the lowest: the highest
+    assert np.array_equal(permuted.index, plain.index) and np.array_equal(permuted.mask, plain.mask)
+
+
+def test_random_references_are_the_same_on_two_runs_and_any_of_about_the_age():
+    looks, names = looks_alike(600)
+    nobody, at = np.full(300, ""), np.full(300, 40, np.float32)
     ages = np.repeat(np.float32([40, 60]), 300)
     bank = ReferenceBank(looks.astype(np.float16), ages, ages, ages < 0, np.full(600, ""), names, "abc")
-    found = {}
-    for name, retrieval in (("nearest", "nearest"), ("random", "random"), ("again", "random")):
-        head = SimpleNamespace(config=PairHeadConfig(retrieval=retrieval))
-        found[name] = IteratedCorrector(None, head, bank, 10, 3.0).find(faces)
-    assert np.array_equal(found["random"].index, found["again"].index)
-    assert (found["random"].index != found["nearest"].index).mean() > 0.9
-    index = found["random"].index
-    assert index.max() < 300 and all(len(set(row)) == 10 for row in index)
-    used = np.bincount(index.ravel(), minlength=300)  # 10 each, were it drawn
+    random = RandomBank(**parts_of(bank))
+    plain, found, again = (kind.query(looks[300:], at, 10, 3.0, names[300:], nobody) for kind in (bank, random, random))
+    assert np.array_equal(found.index, again.index) and (found.index != plain.index).mean() > 0.9
+    backwards = random.query(looks[:299:-1], at, 10, 3.0, names[:299:-1], nobody)
+    assert np.array_equal(backwards.index[::-1], found.index)  # the id decides, not the place
+    assert found.index.max() < 300 and all(len(set(row)) == 10 for row in found.index)
+    used = np.bincount(found.index.ravel(), minlength=300)  # 10 each, were it drawn
     assert used.std() < 1.5 * np.sqrt(10) and used[:20].mean() == pytest.approx(10, abs=3)

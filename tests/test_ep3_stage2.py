@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from common import tuning
 from common.age_distribution import interval_distance
 from common.embedded import EmbeddedFaces
 from common.reference_bank import load_bank
 from Ep3Pipeline import Ep3Pipeline__train as train_module
-from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig, parse_arguments
+from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 from Ep3Pipeline.Ep3Pipeline__dataset import live_batch
 from Ep3Pipeline.Ep3Pipeline__main import main as train
 from Ep3Pipeline.Ep3Pipeline__model import load_model
@@ -67,9 +68,9 @@ def test_a_live_batch_draws_estimates_and_teaches_the_base(synthetic_set, tiny_r
 
 
 def test_the_tuned_base_is_saved_beside_the_head_with_its_bank(words, tiny_run, tmp_path, monkeypatch):
-    summarise = train_module.summarise
+    summarise = tuning.summarise
     errors = iter([9.0, 9.0, 8.0, 8.0])  # corrected and base of each epoch: the live one is better
-    monkeypatch.setattr(train_module, "summarise", lambda table: said(summarise(table), next(errors)))
+    monkeypatch.setattr(tuning, "summarise", lambda table: said(summarise(table), next(errors)))
     run = trained(words, tmp_path)
     history = pd.read_csv(run / "history.csv")
     assert np.isnan(history["train_base"][0]) and history["train_base"][1] > 0
@@ -83,9 +84,9 @@ def test_the_tuned_base_is_saved_beside_the_head_with_its_bank(words, tiny_run, 
 
 
 def test_where_tuning_does_not_help_the_base_and_its_bank_stay_as_they_were(words, tiny_run, tmp_path, monkeypatch):
-    summarise = train_module.summarise
+    summarise = tuning.summarise
     errors = iter([8.0, 8.0, 9.0, 9.0])  # the frozen epoch is better
-    monkeypatch.setattr(train_module, "summarise", lambda table: said(summarise(table), next(errors)))
+    monkeypatch.setattr(tuning, "summarise", lambda table: said(summarise(table), next(errors)))
     run = trained(words, tmp_path / "live")
     monkeypatch.undo()
     frozen = trained(words, tmp_path / "frozen", "--unfreeze-epoch", "-1", "--epochs", "1")
@@ -104,8 +105,3 @@ def said(result: dict, error: float) -> dict:
 @pytest.mark.slow
 def test_stage_2_goes_on_where_it_stopped(words, tmp_path):
     check_resume(train, train_module, words, tmp_path, stops=(1, 2))
-
-
-def test_the_preset():
-    config, _ = parse_arguments(["--preset", "end_to_end"])
-    assert (config.views, config.unfreeze_epoch, config.backbone_learning_rate) == (0, 2, 1e-4)

@@ -157,7 +157,7 @@ def test_fine_tuning_never_releases_less_than_its_start(synthetic_set, tiny_run,
 
     def worse_when_trained(run, model):
         table = real(run, model)
-        return table.assign(age=table["age"] + 50 * (run.progress.step > 0))
+        return table.assign(age=table["age"] + 50 * (run.loop.progress.step > 0))
 
     monkeypatch.setattr(train, "validate", worse_when_trained)
     start = str(tiny_run / "weights")

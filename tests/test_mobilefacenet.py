@@ -85,6 +85,6 @@ def test_the_backbone_has_a_rate_of_its_own(synthetic_set, tmp_path):
         learning_rate=0.01, backbone_rate=0.25,
     )  # fmt: skip
     run = start_run(config, [str(synthetic_set)], tmp_path, resume=False)
-    below, above = run.optimizer.param_groups
+    below, above = run.descent.optimizer.param_groups
     assert above["max_lr"] == 0.01 and below["max_lr"] == 0.0025
     assert sum(map(len, (below["params"], above["params"]))) == len(list(run.model.parameters()))
