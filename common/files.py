@@ -94,8 +94,8 @@ def unpacking(path: str | Path) -> Iterator[BinaryIO]:
         raise OSError(f"it is no {PACKED} file, or cut or damaged: {error}") from None
 
 
-def read_whole(path: str | Path, largest: int = LARGEST_UNPACKED) -> bytes:
-    """All bytes of a file, unpacked if it is named .gz; raises OSError as `unpacking`, or if that is over `largest`."""
+def read_whole(path: str | Path, largest: int) -> bytes:
+    """All bytes of a file, unpacked if it is named .gz; raises OSError as `unpacking`, or beyond `largest` bytes."""
     if not is_packed(path):
         return Path(path).read_bytes()
     data = io.BytesIO()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from common.crops import IMAGE_SUFFIXES
 from common.errors import DataError
-from common.files import is_packed, read_whole, unpacking, write_whole
+from common.files import LARGEST_UNPACKED, is_packed, read_whole, unpacking, write_whole
 from common.manifest import age_bounds
 
 COLUMNS = [
@@ -104,7 +104,7 @@ def without_numbers(table: pd.DataFrame) -> np.ndarray:
 def read_csv(path: str | Path, kind: str = "CSV table", dtype: dict[str, Any] | None = None) -> pd.DataFrame:
     """A CSV of results, plain or packed (.csv.gz), as pandas reads it; raises DataError if it cannot be read."""
     try:
-        return pd.read_csv(io.BytesIO(read_whole(path)) if is_packed(path) else path, dtype=dtype)
+        return pd.read_csv(io.BytesIO(read_whole(path, LARGEST_UNPACKED)) if is_packed(path) else path, dtype=dtype)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} cannot be read as a {kind} ({error}).") from None
 
