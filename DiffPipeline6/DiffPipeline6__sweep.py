@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from common.errors import DataError, UserError
-from common.predictions import check_out, write_table
+from common.predictions import check_out, read_csv, write_table
 from common.runs import new_run
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__train import fit, predict, start_run
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         if not arguments.table:
             check_out(arguments.out, ("setting", "seed", "full"))
             write_table(sweep(arguments), arguments.out, 4)
-        print("\n".join(table_lines(pd.read_csv(arguments.table or arguments.out))))
+        print("\n".join(table_lines(read_csv(arguments.table or arguments.out))))
     except (UserError, FileNotFoundError) as error:
         print(f"DiffPipeline6 sweep: {error}", file=sys.stderr)
         return 2

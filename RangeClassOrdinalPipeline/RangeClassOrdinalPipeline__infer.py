@@ -6,7 +6,8 @@
 
 Rivals: the class prior of the training faces; `base doubt`, a logistic regression on the spread of the base's
 distribution over ages alone, fitted on `dar` (target error); the classes of |base estimate - age of the reference|
-and of the difference of the two base estimates (target difference). Writes classes.csv, confusion.png, reliability.png.
+and of the difference of the two base estimates (target difference). Writes classes.csv (with
+--gzip classes.csv.gz), confusion.png, reliability.png.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from sklearn.metrics import f1_score
 from common.correction import Corrector
 from common.drawing import BLUE, new_figure, save_figure
 from common.errors import DataError, UserError
+from common.predictions import read_csv, write_table
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import (
     PAIR_NUMBERS,
@@ -57,6 +59,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--limit", type=int, default=0, metavar="N", help="use at most this many faces of each split and set")
     add("--device", default="auto", help="auto, cpu or cuda")
     add("--out", type=Path, default=Path("out/ranges"), metavar="DIR", help="folder to write (out/ranges)")
+    add("--gzip", action="store_true", help="write classes.csv.gz in place of classes.csv")
     add("--table", type=Path, metavar="CSV", help="only print the table of stored classes")
     return parser.parse_args(argv)
 
@@ -154,7 +157,7 @@ def draw_classes(probabilities: np.ndarray, label: np.ndarray, names: list[str],
 
 
 def classify(arguments: argparse.Namespace) -> Path:
-    """Classify the faces or pairs by everything, draw, and write classes.csv; returns its path."""
+    """Classify the faces or pairs by everything, draw, and write classes.csv (or .gz); returns its path."""
     model = load_model(arguments.weights, arguments.device, arguments.corrector)
     config = RangeClassConfig(
         target=model.head.config.target, edges=model.head.config.edges, limit=arguments.limit, device=arguments.device
@@ -174,8 +177,8 @@ def classify(arguments: argparse.Namespace) -> Path:
     ]
     arguments.out.mkdir(parents=True, exist_ok=True)
     draw_classes(methods[HEAD], label, class_names(config.edges), arguments.out)
-    stored = arguments.out / "classes.csv"
-    pd.concat(parts).to_csv(stored, index=False, float_format="%.4f")
+    stored = arguments.out / ("classes.csv.gz" if arguments.gzip else "classes.csv")
+    write_table(pd.concat(parts), stored, 4)
     print(f"classes and pictures: {arguments.out}")
     return stored
 
@@ -185,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
         stored = arguments.table or classify(arguments)
-        print("\n".join(table_lines(pd.read_csv(stored))))
+        print("\n".join(table_lines(read_csv(stored))))
     except (UserError, FileNotFoundError) as error:
         print(f"RangeClassOrdinalPipeline: {error}", file=sys.stderr)
         return 2

@@ -16,7 +16,7 @@ from common.checkpoints import CONFIG_FILE
 from common.embedded import EmbeddedFaces
 from common.errors import DataError, UserError
 from common.metrics import paired_bootstrap
-from common.predictions import check_out, write_table
+from common.predictions import check_out, read_csv, write_table
 from common.reference_bank import Found, ReferenceBank
 
 Calibration = Callable[[np.ndarray], np.ndarray]
@@ -77,7 +77,7 @@ def run_controls(
             )
             write_table(table, arguments.out, 3)
             print(f"predictions: {arguments.out}")
-        stored = pd.read_csv(arguments.table or arguments.out, dtype={"id": str, "person": str})
+        stored = read_csv(arguments.table or arguments.out, dtype={"id": str, "person": str})
         print("\n".join(control_table(stored, best)))
     except (UserError, FileNotFoundError) as error:
         print(f"{name}: {error}", file=sys.stderr)

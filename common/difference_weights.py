@@ -16,9 +16,19 @@ from common.paths import WEIGHTS
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import ReferenceBank, load_bank
-from common.weight_files import load_into, read_settings, verified, vouch, writing
+from common.weight_files import (
+    BANK,
+    BANK_FILE,
+    folder_name,
+    load_into,
+    read_settings,
+    stored_at,
+    verified,
+    vouch,
+    writing,
+)
 
-BANK_FILE, OWN_BASE = "bank.npz", "base"
+OWN_BASE = "base"
 
 
 class DifferenceWeights(NamedTuple):
@@ -59,8 +69,22 @@ def base_of(folder: Path) -> Path:
     """
     if (folder / OWN_BASE).is_dir():
         return folder / OWN_BASE
-    name = read_settings(folder).get("base", BASE_RELEASED.name)
-    return WEIGHTS / Path(str(name)).name
+    return WEIGHTS / folder_name(read_settings(folder).get("base", BASE_RELEASED.name))
+
+
+def share_bank(folder: Path) -> None:
+    """Leave the bank of released weights to another folder of weights/ that has the same one, and name that folder.
+
+    Does nothing if there is none. Its hash stays in config.json. Raises WeightsError if that cannot be written.
+    """
+    own = folder / BANK_FILE
+    for other in sorted(WEIGHTS.glob(f"*/{BANK_FILE}")) if own.is_file() else ():
+        if other.parent.resolve() != folder.resolve() and other.read_bytes() == own.read_bytes():
+            with writing(folder):
+                settings = read_settings(folder) | {BANK: other.parent.name}
+                write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
+                own.unlink()
+            return
 
 
 def load_difference(
@@ -68,13 +92,15 @@ def load_difference(
 ) -> DifferenceWeights:
     """Load what `save_difference` wrote; `make_head` makes a head from the stored settings; raises WeightsError.
 
-    The base (see `base_of`) must be the one the bank was made with.
+    The base (see `base_of`) must be the one the bank was made with; the bank may be in another folder (`stored_at`).
     """
     folder = Path(folder)
-    require(folder, (MODEL_FILE, CONFIG_FILE, BANK_FILE), pipeline_name)
+    require(folder, (MODEL_FILE, CONFIG_FILE), pipeline_name)
+    stored = stored_at(folder, BANK_FILE)
+    require(stored.parent, (BANK_FILE,), pipeline_name)
     pipeline = AgePredictBasicPipeline.from_weights(base_of(folder), device)
     verified(folder / BANK_FILE)
-    bank = load_bank(folder / BANK_FILE, pipeline.fingerprint)
+    bank = load_bank(stored, pipeline.fingerprint)
     settings = read_settings(folder)
     try:
         window, how = float(settings["training"]["reference_window"]), settings["head"]

@@ -1,14 +1,21 @@
-"""Files that are written whole or not at all, by one writer at a time."""
+"""Files that are written whole or not at all, by one writer at a time; those named .gz are packed."""
 
+import gzip
+import io
 import os
 import secrets
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 from common.errors import DataError
+
+PACKED = ".gz"  # ends the name of a packed file, in any case
+LARGEST_UNPACKED = 2**30  # bytes
 
 
 @contextmanager
@@ -49,9 +56,54 @@ def _sync(path: Path) -> None:
 
 
 def write_whole(path: str | Path, text: str) -> None:
-    """Write a text file that stays whole (the old one, or the new one) whenever the writing is cut off."""
+    """Write a text file that stays whole (the old one, or the new one) whenever the writing is cut off.
+
+    Under a name that ends in .gz it is packed: the same text gives the same bytes, without name or time.
+    """
     with replacing(path) as whole:
-        whole.write_text(text, encoding="utf-8")
+        if is_packed(path):
+            whole.write_bytes(_pack(text.encode()))
+        else:
+            whole.write_text(text, encoding="utf-8")
+
+
+def _pack(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with gzip.GzipFile("", "wb", 9, buffer, mtime=0) as file:
+        file.write(data)
+    return buffer.getvalue()
+
+
+def is_packed(path: str | Path) -> bool:
+    """Whether the name of a file says that it is packed (.gz)."""
+    return Path(path).suffix.lower() == PACKED
+
+
+def plain_name(path: str | Path) -> Path:
+    """The name of a file without the .gz of a packed one: a/ages.csv of a/ages.csv.gz and of a/ages.csv."""
+    return Path(path).with_suffix("") if is_packed(path) else Path(path)
+
+
+@contextmanager
+def unpacking(path: str | Path) -> Iterator[BinaryIO]:
+    """A file opened to read its bytes, unpacked if it is named .gz; raises OSError, also for a damaged one."""
+    try:
+        with gzip.open(path) if is_packed(path) else Path(path).open("rb") as file:
+            yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise OSError(f"it is no {PACKED} file, or cut or damaged: {error}") from None
+
+
+def read_whole(path: str | Path, largest: int) -> bytes:
+    """All bytes of a file, unpacked if it is named .gz; raises OSError as `unpacking`, or beyond `largest` bytes."""
+    if not is_packed(path):
+        return Path(path).read_bytes()
+    data = io.BytesIO()
+    with unpacking(path) as file:
+        while part := file.read(2**20):
+            if data.write(part) and data.tell() > largest:
+                raise OSError(f"it unpacks to more than {largest >> 20} MB")
+    return data.getvalue()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from common.errors import DataError
+from common.files import read_whole
 
 OLDEST = 120.0  # years; the upper end of an interval that is open above ("70 and more")
 NUMBERS = ["age", "age_min", "age_max"]
@@ -105,20 +106,21 @@ def row_age(exact: str, lowest: str, highest: str) -> Age:
 def read_table(path: str | Path, kind: str = "table") -> pd.DataFrame:
     """A CSV as texts [N rows], whatever a spreadsheet made of it: BOM, semicolons or tabs, trailing commas, capitals.
 
-    KNOWN columns come in their own spelling. A row with more cells than the header has gets an unreadable age, so that
-    it is reported with its path. Raises DataError if it cannot be read, or names a column twice.
+    One named .csv.gz is unpacked. KNOWN columns come in their own spelling. A row with more cells than the header has
+    gets an unreadable age, so that it is reported with its path. Raises DataError if it cannot be read, or names a
+    column twice.
     """
     path = Path(path)
     if path.exists() and not (path.is_file() and path.stat().st_size <= LARGEST_TABLE):
         raise DataError(f"{path} is no table: it is no regular file of at most {LARGEST_TABLE >> 20} MB.")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_whole(path, LARGEST_TABLE).decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"There is no {kind} at {path}; check the name.") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is no UTF-8 text; save the table as 'CSV UTF-8'.") from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read as a CSV table ({error.strerror}).") from None
+        raise DataError(f"{path} cannot be read as a CSV table ({error.strerror or error}).") from None
     return parse_table(text, str(path))
 
 

@@ -1,14 +1,16 @@
 """The predictions table: what every inference writes and every report reads, one row per face."""
 
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from common.crops import IMAGE_SUFFIXES
 from common.errors import DataError
-from common.files import write_whole
+from common.files import LARGEST_UNPACKED, is_packed, read_whole, unpacking, write_whole
 from common.manifest import age_bounds
 
 COLUMNS = [
@@ -43,7 +45,7 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
-    """Write a predictions table as CSV (see `to_csv`); raises DataError if that place cannot be written."""
+    """Write a predictions table as CSV (see `to_csv`), packed as .csv.gz; raises DataError if it cannot be written."""
     write_text(to_csv(table), path)
 
 
@@ -85,10 +87,10 @@ def check_out(path: Path, columns: tuple[str, ...] = ("path", "age", "status")) 
 
 def _header(path: Path) -> set[str]:
     try:
-        with path.open("rb") as file:
+        with unpacking(path) as file:
             return set(file.readline(65536).decode("utf-8-sig", errors="replace").strip().split(","))
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); give --out another name.") from None
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); give --out another name.") from None
 
 
 def without_numbers(table: pd.DataFrame) -> np.ndarray:
@@ -99,12 +101,17 @@ def without_numbers(table: pd.DataFrame) -> np.ndarray:
     return bad.to_numpy()
 
 
+def read_csv(path: str | Path, kind: str = "CSV table", dtype: dict[str, Any] | None = None) -> pd.DataFrame:
+    """A CSV of results, plain or packed (.csv.gz), as pandas reads it; raises DataError if it cannot be read."""
+    try:
+        return pd.read_csv(io.BytesIO(read_whole(path, LARGEST_UNPACKED)) if is_packed(path) else path, dtype=dtype)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path} cannot be read as a {kind} ({error}).") from None
+
+
 def read_predictions(path: str | Path) -> pd.DataFrame:
     """Read a predictions table; ages are float64 years (NaN if empty). Raises DataError if it is none."""
-    try:
-        table = pd.read_csv(path, dtype={"id": str, "path": str, "person": str, "gender": str, "group": str})
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path} cannot be read as a predictions table ({error}).") from None
+    table = read_csv(path, "predictions table", dict.fromkeys(("id", "path", "person", "gender", "group"), str))
     missing = [column for column in ("age", "status", "true_age_min", "true_age_max") if column not in table.columns]
     if missing:
         raise DataError(f"{path} is no predictions table: it has no column {missing[0]}.")

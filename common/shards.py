@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import math
 import os
 import signal
@@ -19,9 +20,9 @@ import torch
 from common.command_line import Shard
 from common.crops import read_bytes
 from common.errors import DataError, ImageError
-from common.files import replacing
+from common.files import plain_name
 from common.manifest import CROPS, crops_digest
-from common.predictions import read_predictions
+from common.predictions import read_predictions, write_text
 
 CORRECT_BATCH = 64  # rows corrected together
 FILES = ("corrector", "manifest", "references", "weights")  # options whose files decide what a shard holds
@@ -110,8 +111,8 @@ def _contents(path: Path) -> bytes:
 
 
 def shard_files(manifest: pd.DataFrame, arguments: Namespace, count: int) -> list[Path]:
-    """Where the shards of --out are written: names hold the shard and the digest of the settings."""
-    out, digest = arguments.out, settings_digest(manifest, arguments)
+    """Where the shards of --out are written, never packed: names hold the shard and the digest of the settings."""
+    out, digest = plain_name(arguments.out), settings_digest(manifest, arguments)
     return [out.with_name(f"{out.stem}.shard-{index}-of-{count}.{digest}{out.suffix}") for index in range(count)]
 
 
@@ -216,10 +217,8 @@ def merge(files: list[Path], manifest: pd.DataFrame, arguments: Namespace) -> No
         columns = max(columns, list(reader.fieldnames or []), key=len)  # a shard without any face may lack some
         for place, row in zip(places, rows, strict=True):
             merged[place] = row
-    try:
-        with replacing(arguments.out) as whole, whole.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns, restval="", lineterminator=os.linesep)
-            writer.writeheader()
-            writer.writerows(merged)
-    except OSError as error:
-        raise DataError(f"The predictions cannot be written to {arguments.out} ({error.strerror}).") from None
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(merged)
+    write_text(text.getvalue(), arguments.out)

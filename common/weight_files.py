@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from common.errors import WeightsError
 from common.files import write_whole
+from common.paths import WEIGHTS
 
-MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+MODEL_FILE, CONFIG_FILE, BANK_FILE = "model.safetensors", "config.json", "bank.npz"
+BANK = "bank"  # key of config.json: the folder of weights/ that holds the bank, if that is another one
 HASHES = "sha256"  # key of config.json: hash by file name
-READ = (MODEL_FILE, "model.onnx", "model_int8.onnx", "bank.npz", "intervals.json")  # what inference reads
+READ = (MODEL_FILE, "model.onnx", "model_int8.onnx", BANK_FILE, "intervals.json")  # what inference reads
 LARGEST_CONFIG, LARGEST_HEADER, LARGEST_FILE = 2**20, 2**20, 2**30  # bytes
 RANKS = {"images": 4, "age": 1, "log_probs": 2, "embedding": 2}  # axes of what a graph takes and gives
 RELEASED_GRAPHS = (  # SHA-256; importing onnx to look through these would take half a second of every start
@@ -58,6 +60,29 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
+def folder_name(said: object) -> str:
+    """The name of a folder of weights/ that a config.json says: of a path the last part, so that none lies outside.
+
+    Raises WeightsError for what names no folder.
+    """
+    name = Path(str(said)).name
+    if name in ("", "..") or "\0" in name or len(name.encode(errors="replace")) > 255:
+        raise WeightsError(f"{CONFIG_FILE} names no folder of weights ({str(said)[:60]!r}); get the weights again.")
+    return name
+
+
+def stored_at(folder: Path, name: str) -> Path:
+    """Where a file of a folder of weights is: in it; of a bank else in the folder of weights/ that BANK names.
+
+    Raises WeightsError for a config.json that is none.
+    """
+    path = folder / name
+    if name != BANK_FILE or path.exists() or not (folder / CONFIG_FILE).is_file():
+        return path
+    settings = read_settings(folder)
+    return WEIGHTS / folder_name(settings[BANK]) / name if BANK in settings else path
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Raise WeightsError, one sentence, where a folder of weights cannot be written."""
@@ -71,9 +96,10 @@ def writing(folder: Path) -> Iterator[None]:
 def verified(path: Path, largest: int = LARGEST_FILE) -> bytes:
     """The bytes of a file of a folder of weights; raises WeightsError unless config.json beside it vouches for them.
 
-    A folder without any hash is read with one warning.
+    A bank may be in another folder (see `stored_at`). A folder without any hash is read with one warning.
     """
-    folder = path.parent
+    folder, name = path.parent, path.name
+    path = stored_at(folder, name)
     if path.exists() and not path.is_file():
         raise WeightsError(f"{path} is no regular file; get the weights again.")
     if path.stat().st_size > largest:
@@ -82,10 +108,11 @@ def verified(path: Path, largest: int = LARGEST_FILE) -> bytes:
     hashes = read_settings(folder).get(HASHES)
     if hashes is None:
         _warn(folder)
-    elif path.name not in hashes:
+    elif name not in hashes:
         raise WeightsError(f"{path} is not vouched for; if you trust it, run scripts/hash_weights.py {folder}")
-    elif hashes[path.name] != hashlib.sha256(data).hexdigest():
-        raise WeightsError(f"{path} is not the file that {CONFIG_FILE} beside it vouches for; get the weights again.")
+    elif hashes[name] != hashlib.sha256(data).hexdigest():
+        voucher = f"{CONFIG_FILE} beside it" if path.parent == folder else folder / CONFIG_FILE
+        raise WeightsError(f"{path} is not the file that {voucher} vouches for; get the weights again.")
     return data
 
 
@@ -102,8 +129,8 @@ def vouch(folder: Path, *names: str) -> None:
     settings = read_settings(folder)
     if names and HASHES not in settings:  # an older folder: its other files would be vouched for unseen
         return
-    chosen = [name for name in names or READ if (folder / name).is_file()]
-    fresh = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in chosen}
+    found = {name: stored_at(folder, name) for name in names or READ}
+    fresh = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items() if path.is_file()}
     settings[HASHES] = settings.get(HASHES, {}) | fresh if names else fresh
     with writing(folder):
         write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")

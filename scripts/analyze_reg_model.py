@@ -1,7 +1,7 @@
 """Report on the base regressor alone, from its weights and prepared crops, or from stored predictions.
 
     python scripts/analyze_reg_model.py --manifest data/prepared/utkface/manifest.csv --split test --out report.html
-    python scripts/analyze_reg_model.py weights/AgeRegBaseline/predictions/utkface_test.csv --out report.html
+    python scripts/analyze_reg_model.py weights/AgeRegBaseline/predictions/utkface_test.csv.gz --out report.html
     python scripts/analyze_reg_model.py --compare base=a.csv corrected=b.csv other-tool=c.csv --out report.html
 
 The network is called directly, in plain batches over crops.npy; scripts/analyze_reg_model_on_actual_pipe.py goes
@@ -24,6 +24,7 @@ from common.age_distribution import spread
 from common.bar import BAR, central_view, estimate
 from common.crops import resize_crop
 from common.errors import DataError
+from common.files import plain_name
 from common.intervals import bounds, load_calibrator
 from common.manifest import load_prepared
 from common.pipeline import pick_device
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.predictions:
         if arguments.split:
             raise DataError("--split chooses what to estimate; stored predictions are analysed whole.")
-        table, source = load_predictions(arguments.predictions), arguments.predictions.stem
+        table, source = load_predictions(arguments.predictions), plain_name(arguments.predictions).stem
     elif arguments.manifest:
         table, source = estimate_manifest(arguments), source_name(arguments)
     elif not arguments.compare:

@@ -1,7 +1,7 @@
 """Calibrate the prediction intervals of released weights, and report their coverage.
 
     python scripts/calibrate_intervals.py --data data/prepared/utkface
-    python scripts/calibrate_intervals.py --report weights/DiffPipeline6/predictions/utkface_test.csv
+    python scripts/calibrate_intervals.py --report weights/DiffPipeline6/predictions/utkface_test.csv.gz
 
 The expected error is fitted on the `dar` split (the base was not trained on it), the intervals on `calib` (nothing was
 trained or selected on it). Writes intervals.json into the weights folders of the base, of DiffPipeline6, and of the

@@ -32,16 +32,17 @@ from tqdm import tqdm
 
 from common.correction import Corrector, Faces
 from common.crops import decode_image, read_bytes, resize_crop
-from common.difference_weights import BANK_FILE
 from common.errors import DataError, ImageError, UserError
 from common.files import write_whole
 from common.manifest import SPLITS, age_bounds, load_prepared, read_manifest
 from common.metrics import paired_bootstrap, point_metrics
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
+from common.predictions import read_csv
+from common.weight_files import BANK_FILE, stored_at
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.benchmark import peers
-from scripts.report_numbers import named_path, numbers, read_csv
+from scripts.report_numbers import named_path, numbers
 
 WITH_OURS, WITH_ALL = "faces that the tool and ours estimated", "faces that all estimated"
 
@@ -98,8 +99,8 @@ def open_crops(manifest: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list
 
 def our_tools(weights: Path | None) -> dict[str, Tool]:
     """`base`, and `full` if the folder (None: the released one) is of DiffPipeline6; raises WeightsError."""
-    weights = weights or (RELEASED if (RELEASED / BANK_FILE).is_file() else BASE_RELEASED)
-    if not (weights / BANK_FILE).is_file():
+    weights = weights or (RELEASED if stored_at(RELEASED, BANK_FILE).is_file() else BASE_RELEASED)
+    if not stored_at(weights, BANK_FILE).is_file():
         print(f"ours: the base alone ({weights} holds no DiffPipeline6 weights)")
         return {"base": base_tool(AgePredictBasicPipeline.from_weights(weights, "cpu"))}
     corrector = load_model(weights, "cpu")
@@ -163,7 +164,7 @@ def read_external(pair: str, faces: pd.DataFrame) -> tuple[str, np.ndarray]:
     Raises DataError for a table without these columns, without any of the faces, or with two rows for one.
     """
     name, path = named_path(pair, "ages.csv")
-    table = read_csv(path)
+    table = read_csv(path, dtype={"id": str, "path": str})
     key = next((column for column in ("id", "path") if column in table.columns), None)
     if key is None or "age" not in table.columns:
         raise DataError(f"{path} needs the columns id,age or path,age; it has {', '.join(table.columns)}.")

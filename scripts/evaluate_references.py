@@ -29,6 +29,7 @@ from common.errors import DataError, UserError
 from common.identity import IdentityEncoder, match_people, threshold
 from common.manifest import SPLITS, load_prepared
 from common.pipeline import AgePredictBasicPipeline
+from common.predictions import read_csv
 from common.reference_bank import ReferenceBank
 from common.user_references import UserReferences, start_of
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
@@ -199,7 +200,7 @@ def curve_lines(curves: list[Path]) -> list[str]:
     shown = (1, 2, 5, 20, 50, 200)
     lines = ["| set | without | " + " | ".join(map(str, shown)) + " |", "|---|---|" + "---|" * len(shown)]
     for path in curves:
-        table = pd.read_csv(path)
+        table = read_csv(path)
         errors = table[table["bank"] == "domain"].set_index("references")["error"]
         name = path.parent.name.removeprefix("references_")
         lines.append(f"| {name} | {errors[0]:.2f} | " + " | ".join(f"{errors[count]:.2f}" for count in shown) + " |")
@@ -234,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
                 raise DataError("Give a prepared folder, or stored predictions with --table.")
             run(arguments, load_model(arguments.weights, arguments.device))
         stored = arguments.table or arguments.out / "predictions.csv"
-        table = pd.read_csv(stored, dtype={"id": str, "person": str})
+        table = read_csv(stored, dtype={"id": str, "person": str})
         for best in ("domain bank", "domain + personal bank"):
             print("\n".join(["", *control_table(table, best)]))
     except (UserError, FileNotFoundError) as error:

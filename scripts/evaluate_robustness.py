@@ -24,7 +24,7 @@ from common.errors import DataError, UserError
 from common.manifest import SPLITS, age_bounds, drawn, load_prepared, read_manifest
 from common.metrics import paired_bootstrap
 from common.pipeline import RELEASED, AgePredictBasicPipeline
-from common.predictions import check_out, write_table
+from common.predictions import check_out, read_csv, write_table
 from scripts.evaluate_references import SIMULATIONS
 
 PLAIN = "as it is"
@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
             check_out(arguments.out, ("true_age", "variant", "age"))
             write_table(predict_variants(arguments), arguments.out, 2)
             print(f"predictions: {arguments.out}")
-        stored = pd.read_csv(arguments.table or arguments.out, dtype={"id": str, "person": str})
+        stored = read_csv(arguments.table or arguments.out, dtype={"id": str, "person": str})
         print("\n".join(table_lines(stored)))
     except (UserError, FileNotFoundError) as error:
         print(f"evaluate_robustness: {error}", file=sys.stderr)

@@ -19,10 +19,11 @@ import pandas as pd
 
 from common.drawing import new_figure, save_figure
 from common.errors import UserError
+from common.files import plain_name
 from common.manifest import SPLITS
 from common.paths import WEIGHTS
 from common.pipeline import RELEASED, AgePredictBasicPipeline
-from common.predictions import check_out, write_table
+from common.predictions import check_out, read_csv, write_table
 from common.reference_bank import load_bank
 from scripts.evaluate_robustness import face_mask, read_faces
 
@@ -132,9 +133,10 @@ def main(argv: list[str] | None = None) -> int:
         if not arguments.table:
             check_out(arguments.out, ("true_age", "nearest", "cell_0"))
             write_table(explain(arguments), arguments.out, 2)
-            draw_map(pd.read_csv(arguments.out), arguments.out.with_suffix(".png"))
-            print(f"moves: {arguments.out}, map: {arguments.out.with_suffix('.png')}")
-        print("\n".join(table_lines(pd.read_csv(arguments.table or arguments.out))))
+            drawn = plain_name(arguments.out).with_suffix(".png")
+            draw_map(read_csv(arguments.out), drawn)
+            print(f"moves: {arguments.out}, map: {drawn}")
+        print("\n".join(table_lines(read_csv(arguments.table or arguments.out))))
     except (UserError, FileNotFoundError) as error:
         print(f"explain_estimates: {error}", file=sys.stderr)
         return 2

@@ -5,6 +5,7 @@ import pandas as pd
 
 from common.errors import DataError
 from common.metrics import paired_bootstrap
+from common.predictions import read_csv
 from scripts.report_figures import draw_scores
 from scripts.report_html import html_picture, html_table, section, with_interval
 from scripts.report_numbers import (
@@ -15,7 +16,6 @@ from scripts.report_numbers import (
     mean_interval,
     named_path,
     numbers,
-    read_csv,
 )
 
 HEADERS = ["predictions", "faces of its own", "MAE (years)", "CS@5 (%)", "bias (years)", "gain over the first (years)"]
@@ -27,7 +27,7 @@ def read_entry(pair: str) -> tuple[str, pd.DataFrame]:
     Any CSV with the columns id and age is taken; its empty ages are left out. Raises DataError.
     """
     name, path = named_path(pair)
-    table = read_csv(path)
+    table = read_csv(path, dtype={"id": str, "path": str})
     if {"status", "true_age_min", "true_age_max"} <= set(table.columns):
         return name, entry(load_predictions(path), path)
     for column in ("id", "age"):

@@ -1,6 +1,6 @@
 """Metrics of stored predictions as a Markdown table, and as JSON; optionally the speed of the released weights.
 
-    python scripts/report_metrics.py UTKFace-test=weights/AgeRegBaseline/predictions/utkface_test.csv \\
+    python scripts/report_metrics.py UTKFace-test=weights/AgeRegBaseline/predictions/utkface_test.csv.gz \\
         --speed --json weights/AgeRegBaseline/metrics.json
 
 Reads predictions tables only (see common/predictions.py); no image is opened and nothing is estimated.
@@ -23,6 +23,7 @@ from common.errors import DataError, UserError
 from common.metrics import distance_to_interval, estimated, not_finite_words, paired_bootstrap, summarise
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.predictions import read_predictions
+from common.weight_files import BANK_FILE, stored_at
 from DiffPipeline6.DiffPipeline6__model import load_model
 from scripts.protocols import read_split_file, split_hash
 
@@ -144,7 +145,7 @@ def report(arguments: argparse.Namespace) -> None:
         split = read_split_file(arguments.split_file)
         document["split_file"] = {"file": arguments.split_file.name, "hash": split_hash(split)}
     if arguments.speed:
-        difference = (arguments.weights / "bank.npz").is_file()
+        difference = stored_at(arguments.weights, BANK_FILE).is_file()
         document["speed"] = (measure_correction if difference else measure_speed)(arguments.weights)
         print("\n" + "  ".join(f"{key} {value}" for key, value in document["speed"].items()))
     if arguments.json:

@@ -48,14 +48,6 @@ def named_path(pair: str, example: str = "predictions.csv") -> tuple[str, str]:
     return name, path
 
 
-def read_csv(path: str) -> pd.DataFrame:
-    """A table of any tool, its id and path as text; raises DataError if the file cannot be read."""
-    try:
-        return pd.read_csv(path, dtype={"id": str, "path": str})
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path} cannot be read as a CSV table ({error}).") from None
-
-
 def numbers(column: pd.Series, source: str) -> np.ndarray:
     """A column [N] as float64, NaN where empty; raises DataError for a cell that is no finite number."""
     values = pd.to_numeric(column, errors="coerce").to_numpy(float)

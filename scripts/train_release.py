@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from common.checkpoints import REPOSITORY, WEIGHTS
+from common.difference_weights import share_bank
 from common.edgeface import PACKAGE
 from common.errors import DataError, UserError
 
@@ -162,7 +163,7 @@ def predictions(sources: Path) -> list[list[str]]:
             "photos": ["--manifest", str(sources / "photos" / "photos.csv")],
         }.items():
             chosen = [] if weights == pipeline else ["--weights", f"weights/{weights}"]
-            out = f"weights/{weights}/predictions/{name}.csv"
+            out = f"weights/{weights}/predictions/{name}.csv.gz"
             commands.append([f"{pipeline}/{pipeline}__infer2.py", *words, *chosen, "--out", out])
     return commands
 
@@ -204,11 +205,12 @@ def controls(sources: Path) -> list[list[str]]:
          "--out", f"{folder}/references_fgnet_dev"],
         *simulated,
         ["DiffPipeline6/DiffPipeline6__infer.py", "--data", f"{PREPARED}/utkface", "--out", "out/differences"],
-        [f"{classes}/{classes}__infer.py", "--data", f"{PREPARED}/utkface", "--out", f"weights/{classes}/classes"],
-        ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--split", "test", "--out", f"{ep3}/controls.csv"],
-        ["DiffPipeline6/DiffPipeline6__controls.py", *data, "--split", "test", "--out", f"{folder}/controls.csv"],
+        [f"{classes}/{classes}__infer.py", "--data", f"{PREPARED}/utkface", "--out", f"weights/{classes}/classes",
+         "--gzip"],
+        ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--split", "test", "--out", f"{ep3}/controls.csv.gz"],
+        ["DiffPipeline6/DiffPipeline6__controls.py", *data, "--split", "test", "--out", f"{folder}/controls.csv.gz"],
         ["DiffPipeline6/DiffPipeline6__controls.py", *BASE_DATA, "--runs", str(large.parents[1]),
-         "--config", str(large / "config.json"), "--split", "test", "--out", f"{folder}{LARGE}/controls.csv"],
+         "--config", str(large / "config.json"), "--split", "test", "--out", f"{folder}{LARGE}/controls.csv.gz"],
         ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--ablations", "--split", "test",
          "--out", f"{ep3}/ablations.csv"],
         ["DiffPipeline6/DiffPipeline6__sweep.py", *data, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
@@ -220,19 +222,21 @@ def report(weights: str) -> list[str]:
     """Command that writes metrics.json of released weights from their stored predictions."""
     folder = f"weights/{weights}"
     sets = [
-        f"{name}={folder}/predictions/{name}.csv" for name in ("fairface_test", "fgnet_dev", "photos", "utkface_test")
+        f"{name}={folder}/predictions/{name}.csv.gz"
+        for name in ("fairface_test", "fgnet_dev", "photos", "utkface_test")
     ]
     timed = ["--speed", "--weights", folder] if pipeline_of(weights) in PIPELINES[:2] else []
     return ["scripts/report_metrics.py", *sets, *timed, "--json", f"{folder}/metrics.json"]
 
 
 def release(stage: str, target: str) -> None:
-    """Copy the weights of a finished run to weights/<target>."""
+    """Copy the weights of a finished run to weights/<target>; a bank that other weights have is stored once."""
     source, folder = REPOSITORY / trained(stage, pipeline_of(target)), WEIGHTS / target
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         if (source / name).is_file():
             shutil.copy(source / name, folder / name)
+    share_bank(folder)
     shutil.copy(source.parent / "history.csv", folder / "history.csv")
 
 

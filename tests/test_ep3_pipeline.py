@@ -159,7 +159,7 @@ def test_presets_and_wrong_keys(capsys):
 
 @pytest.mark.parametrize("words_of", [[], ["--ablations"]])
 def test_controls_and_ablations_in_one_table(weights, words, words_of, synthetic_set, tmp_path, capsys):
-    out, config = tmp_path / "controls.csv", tmp_path / "config.json"
+    out, config = tmp_path / "controls.csv.gz", tmp_path / "config.json"
     settings = json.loads((weights / "config.json").read_text())
     settings["training"] |= {"base_weights": words[words.index("--base-weights") + 1], "epochs": 1}
     config.write_text(json.dumps(settings))

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from common.errors import DataError
+from common.files import plain_name
 from common.metrics import interval_metrics, point_metrics, summarise
 from common.paths import WEIGHTS
 from common.predictions import COLUMNS, prediction_table, read_predictions, write_predictions
@@ -113,7 +114,7 @@ def test_report_prints_and_stores_the_metrics_of_csv_files(tmp_path, capsys):
 @pytest.mark.parametrize("folder", sorted(path.parent for path in WEIGHTS.glob("*/metrics.json")), ids=lambda f: f.name)
 def test_released_metrics_are_those_of_the_stored_predictions(folder):
     stored = json.loads((folder / "metrics.json").read_text())
-    files = {path.stem: path for path in (folder / "predictions").glob("*.csv")}
+    files = {plain_name(path).stem: path for path in (folder / "predictions").glob("*.csv.gz")}
     assert set(stored["sets"]) == set(files) and "utkface_test" in files
     for name, path in files.items():
         assert summarise(read_predictions(path)) == stored["sets"][name]

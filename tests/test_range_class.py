@@ -204,8 +204,9 @@ def test_differences_of_pairs_from_training_to_the_table(words, diff_weights, sy
     folder = trained(words, "--target", "difference", "--edges", "[2.0, 4.0]")
     assert json.loads((folder / "config.json").read_text())["gate"] is None
     said = ["--weights", str(folder), "--corrector", str(diff_weights)]
-    assert infer([*said, "--data", str(synthetic_set), "--out", str(tmp_path), "--device", "cpu"]) == 0
-    stored = pd.read_csv(tmp_path / "classes.csv")
+    assert infer([*said, "--data", str(synthetic_set), "--out", str(tmp_path), "--device", "cpu", "--gzip"]) == 0
+    stored = pd.read_csv(tmp_path / "classes.csv.gz")
+    assert not (tmp_path / "classes.csv").exists()
     assert set(stored["label"]) <= {0, 1, 2} and "p3" not in stored
     assert "base estimate - age of the reference" in set(stored["method"])
     capsys.readouterr()

@@ -20,7 +20,7 @@ from common.errors import WeightsError
 from common.intervals import IntervalCalibrator, load_calibrator, save_calibrators
 from common.onnx_backend import export_onnx
 from common.pipeline import AgePredictBasicPipeline
-from common.weight_files import HASHES, RANKS, READ, RELEASED_GRAPHS, check_graph, packaged, verified, vouch
+from common.weight_files import HASHES, RANKS, READ, RELEASED_GRAPHS, check_graph, packaged, stored_at, verified, vouch
 from DiffPipeline6.DiffPipeline6__model import load_model
 from scripts.hash_weights import main as hash_weights
 from tests.conftest import REPOSITORY
@@ -107,7 +107,7 @@ def test_all_released_files_are_vouched_for():
     assert len(folders) >= 6
     for folder in folders:
         for name in READ:
-            assert not (folder / name).is_file() or verified(folder / name)
+            assert not stored_at(folder, name).is_file() or verified(folder / name)
 
 
 def looping(folder: Path) -> None:
