@@ -1,11 +1,12 @@
 # make demo: ages in a real photo.  make app: a page for your photos.  make test: the whole test suite.
+# make tables: are the tables of the READMEs what their commands print?
 # Each sets up .venv when it is missing or stale.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 APP_READY := .venv/.installed-app
 
-.PHONY: demo app test clean
+.PHONY: demo app test tables clean
 
 demo: $(READY)
 	$(BIN)/python DiffPipeline6/DiffPipeline6__infer2.py --out out/demo/predictions.csv --explain out/demo
@@ -16,7 +17,11 @@ app: $(APP_READY)
 test: $(APP_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q --durations=5
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=5
+
+tables: $(READY)
+	$(BIN)/python scripts/refresh_tables.py --check
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed: make PYTHON=python3.12')"

@@ -13,7 +13,8 @@ from common.pipeline import AgePredictBasicPipeline
 from scripts.prepare_data import main as prepare
 
 DRAWN = ["synthetic", "--count", "800", "--size", "64"]
-SMALL = ["--input-size", "48", "--batch-size", "32", "--learning-rate", "0.002", "--epochs", "6", "--limit", "600"]
+SMALL = ["--backbone", "tiny", "--backbone-rate", "1", "--input-size", "48", "--batch-size", "32"]
+SMALL += ["--learning-rate", "0.03", "--epochs", "6", "--limit", "600"]
 
 
 def open_set(data: str, scratch: Path) -> PreparedSet:
@@ -30,7 +31,7 @@ def open_set(data: str, scratch: Path) -> PreparedSet:
 
 
 def open_base(weights: str, prepared: PreparedSet, scratch: Path) -> AgePredictBasicPipeline:
-    """The base of a folder of weights, relative to the repository; for "" a small one is trained (half a minute).
+    """The base of a folder of weights, relative to the repository; for "" a small one is trained (seconds).
 
     The small one learns from the `base` split of the set, on the CPU, and its run folder is in `scratch`. Raises
     DataError or WeightsError.
@@ -38,7 +39,7 @@ def open_base(weights: str, prepared: PreparedSet, scratch: Path) -> AgePredictB
     if weights:
         return AgePredictBasicPipeline.from_weights(REPOSITORY / weights)
     size = ["--crop-size", str(prepared.crops.shape[1])]
-    runs = ["--runs", str(scratch / "runs"), "--device", "cpu", "--precision", "no"]
+    runs = ["--runs", str(scratch / "runs"), "--device", "cpu"]
     if train(["--data", str(prepared.folder), *SMALL, *size, *runs]):
         raise DataError("The small base could not be trained; see the line above.")
     folder = max((scratch / "runs" / "AgeRegBaseline").iterdir())  # the newest: named by its time

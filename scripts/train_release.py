@@ -3,7 +3,7 @@
     python scripts/train_release.py --sources ARCHIVES            # UTKFace.tar, FairFace.tar, FGNET_dev.tar, photos/
     python scripts/train_release.py --sources ARCHIVES --plan     # only print the commands
     python scripts/train_release.py --sources ARCHIVES --from difference
-    python scripts/train_release.py --sources ARCHIVES --budget gpu    # three times the epochs, end to end
+    python scripts/train_release.py --sources ARCHIVES --budget gpu    # three times the epochs
 
 Runs stage by stage and notes each finished one in runs/release/done.json; the same command goes on after an
 interruption (a training in the middle goes on with its own --resume); --from removes the runs of that stage and all
@@ -32,11 +32,10 @@ BASE_DATA = ["--data", f"{PREPARED}/utkface", f"{PREPARED}/fairface"]
 PIPELINES = ("AgeRegBaseline", "DiffPipeline6", "Ep3Pipeline", "RangeClassOrdinalPipeline")
 LARGE = "-large"  # ends the names of weights that take twice the time
 RELEASES = (*PIPELINES, f"AgeRegBaseline{LARGE}", f"DiffPipeline6{LARGE}")
-BUDGETS = {  # of the base's first training, its second, its third, of the differences, of the larger network
-    "cpu": ([], ["--epochs", "10"], ["--epochs", "6"], [], [[], ["--epochs", "6"]]),
+BUDGETS = {  # of the base's first training, its second, its third, of the larger network
+    "cpu": ([], ["--epochs", "10"], ["--epochs", "6"], [[], ["--epochs", "6"]]),
     "gpu": (
-        ["--epochs", "27"], ["--epochs", "27"], ["--epochs", "18"], ["--preset", "end_to_end"],
-        [["--epochs", "24"], ["--epochs", "18"]],
+        ["--epochs", "27"], ["--epochs", "27"], ["--epochs", "18"], [["--epochs", "24"], ["--epochs", "18"]],
     ),
 }  # fmt: skip
 # the base's later trainings start from the one before and keep a part of it
@@ -97,23 +96,21 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
             ("fgnet", "FGNET_dev.tar", "fgnet_dev"),
         )
     ]  # fmt: skip
-    first, second, third, end_to_end, larger = BUDGETS[budget]
-    released = [*BASE_DATA, "--preset", "released"]
-    again = [*released, "--init-weights", trained("start", base), *AGAIN, "0.3", "--seed", "1", *second]
-    taught = [*released, "--init-weights", trained("base", base), *AGAIN, "0.5", "--seed", "2", *TAUGHT, *third]
-    compared = [*BASE_DATA, *end_to_end]
+    first, second, third, larger = BUDGETS[budget]
+    again = [*BASE_DATA, "--init-weights", trained("start", base), *AGAIN, "0.3", "--seed", "1", *second]
+    taught = [*BASE_DATA, "--init-weights", trained("base", base), *AGAIN, "0.5", "--seed", "2", *TAUGHT, *third]
     joined = f"weights/{base}{LARGE}"
     ep3, ranges = "Ep3Pipeline", "RangeClassOrdinalPipeline"  # in the folder of `difference`, whose embeddings they use
     return [
         Stage("data", prepare),
-        Stage("start", [training("start", base, [*released, *first])]),
+        Stage("start", [training("start", base, [*BASE_DATA, *first])]),
         Stage("base", [training("base", base, again)]),
         Stage("teacher", teacher(trained("base", base))),
         Stage("taught", [training("taught", base, taught)], ("taught", base)),
         Stage("graph", [["scripts/export_onnx.py", "--fast", f"{PREPARED}/utkface"]]),
         *larger_base(larger, joined),
-        Stage("difference", [training("difference", diff, compared)], ("difference", diff)),
-        Stage("ep3", [training("difference", ep3, compared)], ("difference", ep3)),
+        Stage("difference", [training("difference", diff, BASE_DATA)], ("difference", diff)),
+        Stage("ep3", [training("difference", ep3, BASE_DATA)], ("difference", ep3)),
         Stage("ranges", [training("difference", ranges, BASE_DATA[:2])], ("difference", ranges)),
         Stage("difference_large", [training("difference_large", diff, [*BASE_DATA, "--base-weights", joined,
                                                                        "--embedding-size", "512"])],
@@ -124,7 +121,7 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
                              "--base", joined, "--weights", f"weights/{diff}{LARGE}"]]),
         Stage("predictions", predictions(sources)),
         Stage("metrics", [report(name) for name in RELEASES]),
-        Stage("controls", controls(sources)),
+        Stage("controls", controls()),
     ]  # fmt: skip
 
 
@@ -168,42 +165,14 @@ def predictions(sources: Path) -> list[list[str]]:
     return commands
 
 
-def only_the_picture_changes(sources: Path) -> list[list[str]]:
-    """Commands that measure how far the bases go by what is no sign of age, and where the released one looks."""
-    changed = {
-        "val": [f"{PREPARED}/utkface", "--split", "val", "--limit", "500"],
-        "fgnet_dev": [f"{PREPARED}/fgnet_dev"],
-        "photos": ["--manifest", str(sources / "photos" / "photos.csv")],
-    }
-    base, large = "weights/AgeRegBaseline", f"weights/AgeRegBaseline{LARGE}"
-    robust = [
-        ["scripts/evaluate_robustness.py", *changed[name], "--weights", weights,
-         "--out", f"{weights}/robustness_{name}.csv"]
-        for weights, name in (*((base, name) for name in changed), (large, "val"), (large, "photos"))
-    ]  # fmt: skip
-    looked_at = [
-        ["scripts/explain_estimates.py", *words[:3], *(["--limit", "250"] if name == "val" else []),
-         "--out", f"{base}/saliency_{name}.csv"]
-        for name, words in changed.items()
-    ]  # fmt: skip
-    return [*robust, *looked_at]
-
-
-def controls(sources: Path) -> list[list[str]]:
+def controls() -> list[list[str]]:
     """Commands of the tables in the READMEs of the pipelines."""
     folder, ep3 = "weights/DiffPipeline6", "weights/Ep3Pipeline"
     data = [*BASE_DATA, "--runs", str((WORK / "difference").relative_to(REPOSITORY))]  # where the embeddings are kept
-    simulated = [
-        ["scripts/evaluate_references.py", f"{PREPARED}/utkface", "--split", "val", "--limit", "250",
-         "--simulate", kind, "--out", f"{folder}/references_{kind}"]
-        for kind in ("grey", "blur", "cast", "dark")
-    ]  # fmt: skip
     classes, large = "RangeClassOrdinalPipeline", Path(trained("difference_large", "DiffPipeline6")).parent
     return [
-        *only_the_picture_changes(sources),
         ["scripts/evaluate_references.py", f"{PREPARED}/fgnet_dev", "--auto", "0.01",
          "--out", f"{folder}/references_fgnet_dev"],
-        *simulated,
         ["DiffPipeline6/DiffPipeline6__infer.py", "--data", f"{PREPARED}/utkface", "--out", "out/differences"],
         [f"{classes}/{classes}__infer.py", "--data", f"{PREPARED}/utkface", "--out", f"weights/{classes}/classes",
          "--gzip"],
@@ -211,8 +180,6 @@ def controls(sources: Path) -> list[list[str]]:
         ["DiffPipeline6/DiffPipeline6__controls.py", *data, "--split", "test", "--out", f"{folder}/controls.csv.gz"],
         ["DiffPipeline6/DiffPipeline6__controls.py", *BASE_DATA, "--runs", str(large.parents[1]),
          "--config", str(large / "config.json"), "--split", "test", "--out", f"{folder}{LARGE}/controls.csv.gz"],
-        ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--ablations", "--split", "test",
-         "--out", f"{ep3}/ablations.csv"],
         ["DiffPipeline6/DiffPipeline6__sweep.py", *data, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
         ["scripts/refresh_tables.py"],
     ]  # fmt: skip
