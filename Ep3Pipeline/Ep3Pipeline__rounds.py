@@ -15,6 +15,7 @@ import pandas as pd
 from common.checkpoints import load_checkpoint
 from common.embedded import EmbeddedFaces
 from common.errors import DataError
+from common.tables import markdown
 from common.tuning import make_optimizer
 from Ep3Pipeline.Ep3Pipeline__dataset import draw_errors
 from Ep3Pipeline.Ep3Pipeline__train import (
@@ -104,10 +105,10 @@ def fit(run: Run) -> Path:
 
 def round_lines(run: Run) -> list[str]:
     """Markdown table of the rounds of a run: which errors it added to those drawn, and what came of it on val."""
-    lines = ["| round | MAE of the estimates it adds | epochs | val base | val full |", "|---|---|---|---|---|"]
+    rows = []
     for number, part in pd.DataFrame(run.progress.history).groupby("round"):
         added = np.abs(run.data.stages[number - 1]).mean()
         values = (added, part["val_base"].iloc[0], part["val_full"].min())
-        cells = (f"{value:.3f}" for value in values)
-        lines.append("| {} | {} | {} | {} | {} |".format(number, next(cells), len(part), *cells))
-    return lines
+        cells = [f"{value:.3f}" for value in values]
+        rows.append([number, cells[0], len(part), *cells[1:]])
+    return markdown(["round", "MAE of the estimates it adds", "epochs", "val base", "val full"], rows)

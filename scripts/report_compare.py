@@ -5,8 +5,9 @@ import pandas as pd
 
 from common.errors import DataError
 from common.metrics import paired_bootstrap
+from common.tables import markdown, with_interval
 from scripts.report_figures import draw_scores
-from scripts.report_html import html_picture, html_table, section, with_interval
+from scripts.report_html import html_picture, html_table, section
 from scripts.report_numbers import (
     bands,
     cumulative_scores,
@@ -118,8 +119,7 @@ def comparison(entries: dict[str, pd.DataFrame]) -> tuple[str, list[str]]:
         html_picture(draw_scores(errors), "Cumulative scores of the compared predictions."),
         band_table(errors, faces),
     )
-    lines = [f"On the {len(faces)} faces in common:", "", _markdown(HEADERS), "|---" * len(HEADERS) + "|"]
-    return html, lines + [_markdown(row) for row in cells]
+    return html, [f"On the {len(faces)} faces in common:", "", *markdown(HEADERS, cells)]
 
 
 def band_table(errors: dict[str, np.ndarray], faces: pd.DataFrame) -> str:
@@ -130,10 +130,6 @@ def band_table(errors: dict[str, np.ndarray], faces: pd.DataFrame) -> str:
         [name, *(f"{np.abs(error[mask]).mean():.2f}" for mask in masks.values())] for name, error in errors.items()
     ]
     return html_table("comparison-bands", "On the faces in common", headers, cells)
-
-
-def _markdown(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def read_entries(pairs: list[str]) -> dict[str, pd.DataFrame]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from common.errors import DataError
 from common.metrics import summarise
+from common.tables import with_interval
 from scripts import report_figures as figures
 from scripts import report_numbers as measure
 from scripts.report_numbers import SCORE_LIMITS
@@ -69,13 +70,6 @@ def write_page(text: str, path: Path) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"The report cannot be written to {path} ({error.strerror}).") from None
-
-
-def with_interval(value: float, low: float, high: float, form: str = ".2f") -> str:
-    """'5.12 [4.90, 5.34]', or the value alone where there is no interval; a dash for NaN."""
-    if np.isnan(value):
-        return "–"
-    return f"{value:{form}}" if np.isnan(low) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def parts_table(name: str, caption: str, table: pd.DataFrame) -> str:
