@@ -17,6 +17,7 @@ import pandas as pd
 from common.errors import DataError, UserError
 from common.predictions import check_out, read_csv, write_table
 from common.runs import new_run
+from common.tables import markdown, or_dash
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__train import fit, predict, start_run
 
@@ -83,11 +84,11 @@ def sweep(arguments: argparse.Namespace) -> pd.DataFrame:
 
 def table_lines(errors: pd.DataFrame) -> list[str]:
     """Markdown table of a sweep, in the order tried."""
-    lines = ["| setting | seeds | MAE base | MAE full | sd over seeds |", "|---|---|---|---|---|"]
-    for name, part in errors.groupby("setting", sort=False):
-        spread = f"{part['full'].std():.3f}" if len(part) > 1 else "–"
-        lines.append(f"| {name} | {len(part)} | {part['base'].mean():.3f} | {part['full'].mean():.3f} | {spread} |")
-    return lines
+    rows = [
+        [name, len(part), *(or_dash(value, ".3f") for value in (*part[["base", "full"]].mean(), part["full"].std()))]
+        for name, part in errors.groupby("setting", sort=False)
+    ]
+    return markdown(["setting", "seeds", "MAE base", "MAE full", "sd over seeds"], rows)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,6 +24,7 @@ from common.correction import Corrector
 from common.drawing import BLUE, new_figure, save_figure
 from common.errors import DataError, UserError
 from common.predictions import read_csv, write_table
+from common.tables import markdown
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import (
     PAIR_NUMBERS,
@@ -110,19 +111,19 @@ def calibration_error(probabilities: np.ndarray, label: np.ndarray) -> float:
 
 def table_lines(stored: pd.DataFrame) -> list[str]:
     """Markdown table of stored classes (columns method, label, p0, p1, …)."""
-    lines = ["| method | accuracy (%) | MAE (classes) | macro-F1 | ranked score | calibration error (%) |"]
-    lines.append("|---|---|---|---|---|---|")
+    headers = ["method", "accuracy (%)", "MAE (classes)", "macro-F1", "ranked score", "calibration error (%)"]
+    rows = []
     columns = [name for name in stored.columns if name.startswith("p") and name[1:].isdigit()]
     for name, part in stored.groupby("method", sort=False):
         probabilities, label = part[columns].to_numpy(float), part["label"].to_numpy(int)
         said = probabilities.argmax(axis=1)
-        cells = [
-            f"{100 * (said == label).mean():.1f}", f"{np.abs(said - label).mean():.3f}",
+        row = [
+            name, f"{100 * (said == label).mean():.1f}", f"{np.abs(said - label).mean():.3f}",
             f"{f1_score(label, said, average='macro', zero_division=0):.3f}",
             f"{ranked_score(probabilities, label):.4f}", f"{calibration_error(probabilities, label):.1f}",
         ]  # fmt: skip
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    return lines
+        rows.append(row)
+    return markdown(headers, rows)
 
 
 def draw_classes(probabilities: np.ndarray, label: np.ndarray, names: list[str], folder: Path) -> None:

@@ -30,6 +30,7 @@ from common.inference import (
 )
 from common.metrics import paired_bootstrap
 from common.shards import infer_in_shards
+from common.tables import DASH, error_figures, markdown, signed_gain
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import range_class
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import CORRECTOR, RELEASED, RangeModel, load_model
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__train import STRENGTHS
@@ -72,14 +73,11 @@ def gate_table(
     """
     rows = {"never (base)": base, "always": corrected, "gated": gated}
     rows["oracle: best strength for the TRUE age (upper bound)"] = best_strength(base, corrected, truth)
-    lines = [f"| correction, {len(truth)} faces | MAE | CS@5 | bias | gain over never |", "|---|---|---|---|---|"]
+    cells = []
     for name, ages in rows.items():
-        error = ages - truth
-        gain = paired_bootstrap(base - truth, error, person)
-        said = "–" if ages is base else f"{gain['gain']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
-        cs5 = 100 * (np.abs(error) <= 5).mean()
-        lines.append(f"| {name} | {np.abs(error).mean():.3f} | {cs5:.1f} | {error.mean():+.2f} | {said} |")
-    return lines
+        gain = DASH if ages is base else signed_gain(**paired_bootstrap(base - truth, ages - truth, person))
+        cells.append([name, *error_figures(ages - truth), gain])
+    return markdown([f"correction, {len(truth)} faces", "MAE", "CS@5", "bias", "gain over never"], cells)
 
 
 def estimate(base: BaseEstimates, model: RangeModel, mode: str) -> Correction:

@@ -18,6 +18,7 @@ from common.errors import DataError, UserError
 from common.metrics import paired_bootstrap
 from common.predictions import check_out, read_csv, write_table
 from common.reference_bank import Found, ReferenceBank
+from common.tables import DASH, markdown, or_dash, signed_gain
 
 Calibration = Callable[[np.ndarray], np.ndarray]
 Config = TypeVar("Config")
@@ -148,23 +149,15 @@ def control_table(predictions: pd.DataFrame, best: str = "full") -> list[str]:
     errors = predictions.pivot_table(index="id", columns="variant", values="error", aggfunc="mean")  # [N, variants]
     person = predictions.drop_duplicates("id").set_index("id")["person"].fillna("").reindex(errors.index).to_numpy(str)
     by_seed = predictions.groupby(["variant", "seed"])["error"].mean()
-    lines = [
-        f"| variant | seeds | MAE | sd over seeds | CS@5 | gain over base | gain of {best} over it |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name in dict.fromkeys(predictions["variant"]):
         seeds = by_seed[name]
-        spread = f"{seeds.std():.3f}" if len(seeds) > 1 else "–"
         cs5 = 100 * (predictions.loc[predictions["variant"] == name, "error"] <= 5).mean()
         gains = [
-            "–" if first == second else _gain(errors[first], errors[second], person)
+            DASH if first == second else signed_gain(**paired_bootstrap(errors[first], errors[second], person))
             for first, second in (("base", name), (name, best))
         ]
-        cells = [name, len(seeds), f"{errors[name].mean():.3f}", spread, f"{cs5:.1f}", *gains]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return lines
-
-
-def _gain(first: pd.Series, second: pd.Series, person: np.ndarray) -> str:
-    gain = paired_bootstrap(first.to_numpy(), second.to_numpy(), person)
-    return f"{gain['gain']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+        spread = or_dash(seeds.std(), ".3f")  # NaN of one seed
+        rows.append([name, len(seeds), f"{errors[name].mean():.3f}", spread, f"{cs5:.1f}", *gains])
+    headers = ["variant", "seeds", "MAE", "sd over seeds", "CS@5", "gain over base", f"gain of {best} over it"]
+    return markdown(headers, rows)

@@ -21,6 +21,7 @@ from common.photo_files import Listing, list_pictures, not_looked_at, read_bytes
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import COLUMNS, OK, check_out, without_numbers, write_predictions
 from common.shards import check_sharding, take_shard
+from common.tables import error_figures
 
 NO_FACE = "no face found"
 OWN_ID = "own_id"  # column of a manifest's ids where they are not those of the pictures' bytes
@@ -281,8 +282,7 @@ def print_gain(table: pd.DataFrame) -> None:
     if len(good) < 2 or np.array_equal(base, age):
         return
     for name, error in (("base", base), ("corrected", age)):
-        size = np.abs(error)
-        print(f"{name:9s} MAE {size.mean():.3f}  CS@5 {100 * (size <= 5).mean():.1f} %  bias {error.mean():+.2f}")
+        print("{:9s} MAE {}  CS@5 {} %  bias {}".format(name, *error_figures(error)))
     gain = paired_bootstrap(base, age, good["person"].to_numpy(str))
     print(
         f"gain {gain['gain']:+.3f} years, 95 % interval {gain['low']:+.3f} to {gain['high']:+.3f} ({len(good)} faces)"

@@ -16,6 +16,7 @@ from common.drawing import draw_confusion
 from common.embedded import EmbeddedFaces, Views, bank_of, embed_split, embedding_cache, join
 from common.errors import DataError, UserError
 from common.reference_bank import EMPTY, Found, ReferenceBank
+from common.tables import markdown
 
 PAIR_BATCH = 4096
 ReadOut = Callable[[DifferenceOutput, References], tuple[Tensor, Tensor]]
@@ -106,16 +107,16 @@ def pair_sets(
 
 def print_summary(tables: dict[str, pd.DataFrame], radius: int) -> None:
     """Print a Markdown table of the sets; MAE in years, over the pairs within the levels."""
-    print(f"| pairs | within ±{radius} years | beyond | MAE soft | MAE hard | MAE by the base's estimate |")
-    print("|---|---|---|---|---|---|")
+    rows = []
     for name, table in tables.items():
         inside = table["true_difference"].abs() <= radius
         errors = [
             (table.loc[inside, f"{kind}_difference"] - table.loc[inside, "true_difference"]).abs().mean()
             for kind in ("soft", "hard", "base")
         ]
-        cells = [name, inside.sum(), (~inside).sum(), *(f"{error:.2f}" for error in errors)]
-        print("| " + " | ".join(map(str, cells)) + " |")
+        rows.append([name, inside.sum(), (~inside).sum(), *(f"{error:.2f}" for error in errors)])
+    headers = ["pairs", f"within ±{radius} years", "beyond", "MAE soft", "MAE hard", "MAE by the base's estimate"]
+    print("\n".join(markdown(headers, rows)))
 
 
 def infer_pairs(

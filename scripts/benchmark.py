@@ -32,6 +32,7 @@ from common.errors import UserError, WeightsError
 from common.paths import REPOSITORY
 from common.pipeline import AgePredictBasicPipeline
 from common.reference_bank import LARGE, ReferenceBank
+from common.tables import markdown
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 
 BATCHES = (1, 8, 64)
@@ -222,10 +223,9 @@ def benchmark(options: argparse.Namespace) -> dict:
 def print_rows(threads: int, result: dict) -> None:
     """Print the rows of one number of threads as a Markdown table."""
     print(f"\n{threads} thread(s), backend {result['backend']}, photos/s {result['photos_per_second']}\n")
-    print("| what | crops at once | crops/s | ms per crop | times the base |", "|---|---|---|---|---|", sep="\n")
-    for row in result["rows"]:
-        keys = ("what", "batch", "crops_per_second", "ms_per_crop", "times_base")
-        print("| " + " | ".join(str(row[key]) for key in keys) + " |")
+    headers = ["what", "crops at once", "crops/s", "ms per crop", "times the base"]
+    keys = ("what", "batch", "crops_per_second", "ms_per_crop", "times_base")
+    print("\n".join(markdown(headers, [[row[key] for key in keys] for row in result["rows"]])))
 
 
 def main(argv: list[str] | None = None) -> int:

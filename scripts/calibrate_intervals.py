@@ -26,6 +26,7 @@ from common.manifest import drawn, load_prepared
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import read_predictions
+from common.tables import DASH, markdown
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from Ep3Pipeline.Ep3Pipeline__model import load_model as load_ep3
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import RangeModel
@@ -125,15 +126,14 @@ def report(table: pd.DataFrame) -> list[str]:
     width = good["interval_high"] - good["interval_low"]
     error = np.sort((good["age"] - good["true_age_min"]).abs())
     constant = 2 * error[min(len(error) - 1, int(np.ceil(inside.mean() * len(error))) - 1)]
-    lines = ["| predicted age | faces | coverage (%) | mean width (years) |", "|---|---|---|---|"]
     decade = (good["age"] // 10 * 10).clip(0, 70).astype(int)
-    for start in sorted(decade.unique()):
-        rows = decade == start
-        name = f"{start}–{start + 9}" if start < 70 else "70+"
-        lines.append(f"| {name} | {rows.sum()} | {100 * inside[rows].mean():.1f} | {width[rows].mean():.1f} |")
-    lines.append(f"| all | {len(good)} | {100 * inside.mean():.1f} | {width.mean():.1f} |")
-    lines.append(f"| all, one constant width of the same coverage (hindsight) | {len(good)} | – | {constant:.1f} |")
-    return lines
+    parts = {f"{start}–{start + 9}" if start < 70 else "70+": decade == start for start in sorted(decade.unique())}
+    rows = [
+        [name, part.sum(), f"{100 * inside[part].mean():.1f}", f"{width[part].mean():.1f}"]
+        for name, part in (parts | {"all": decade >= 0}).items()
+    ]
+    rows.append(["all, one constant width of the same coverage (hindsight)", len(good), DASH, f"{constant:.1f}"])
+    return markdown(["predicted age", "faces", "coverage (%)", "mean width (years)"], rows)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -39,6 +39,7 @@ from common.metrics import paired_bootstrap, point_metrics
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import read_csv
+from common.tables import markdown, or_dash, signed_gain
 from common.weight_files import BANK_FILE, stored_at
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.benchmark import peers
@@ -211,14 +212,14 @@ def table_lines(table: pd.DataFrame, ours: str, milliseconds: dict[str, float]) 
     """A table of `compare` in Markdown, with the milliseconds for a crop (– where not measured)."""
     headers = ["tool", "faces", "not estimated", "MAE (years)", f"MAE of {ours} on them", "CS@5 (%)", "bias (years)"]
     headers += [f"gain over {ours} (years, 95 %)", "ms per crop"]
-    lines = ["| " + " | ".join(headers) + " |", "|---" * len(headers) + "|"]
-    for row in table.itertuples(index=False):
-        cells = [row.tool.replace("|", "\\|"), str(row.faces), str(row.not_estimated), f"{row.mae:.2f}"]
-        cells += [f"{row.ours_mae:.2f}", f"{row.cs5:.1f}", f"{row.bias:+.2f}"]
-        cells.append("–" if np.isnan(row.gain) else f"{row.gain:+.2f} ({row.low:+.2f} to {row.high:+.2f})")
-        cells.append(f"{milliseconds[row.tool]:.1f}" if row.tool in milliseconds else "–")
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    cells = [
+        [
+            row.tool, row.faces, row.not_estimated, f"{row.mae:.2f}", f"{row.ours_mae:.2f}", f"{row.cs5:.1f}",
+            f"{row.bias:+.2f}", signed_gain(row.gain, row.low, row.high, 2), or_dash(milliseconds.get(row.tool), ".1f"),
+        ]
+        for row in table.itertuples(index=False)
+    ]  # fmt: skip
+    return markdown(headers, cells)
 
 
 def write_tables(folder: Path, faces: pd.DataFrame, table: pd.DataFrame) -> None:

@@ -31,6 +31,7 @@ from common.manifest import SPLITS, load_prepared
 from common.pipeline import AgePredictBasicPipeline
 from common.predictions import read_csv
 from common.reference_bank import ReferenceBank
+from common.tables import markdown
 from common.user_references import UserReferences, start_of
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.build_reference_bank import bank_of_prepared
@@ -146,13 +147,13 @@ def recognition_lines(bank: ReferenceBank, rate: float) -> list[str]:
     taken = np.array([recognised(bank, row, rate) for row in range(len(bank))])
     right, wrong = taken == bank.person, (taken != bank.person) & (taken != "")
     bands = {"all": (0, 200), "0-12 years": (0, 13), "13-17 years": (13, 18), "18+ years": (18, 200)}
-    lines = [f"| false-match rate {rate:g} | faces | right (%) | wrong (%) | nobody (%) |", "|---|---|---|---|---|"]
+    rows = []
     for name, (low, high) in bands.items():
         part = (bank.ages >= low) & (bank.ages < high)
         if part.any():
             shares = [100 * share[part].mean() for share in (right, wrong, taken == "")]
-            lines.append(f"| {name} | {part.sum()} | " + " | ".join(f"{share:.0f}" for share in shares) + " |")
-    return lines
+            rows.append([name, part.sum(), *(f"{share:.0f}" for share in shares)])
+    return markdown([f"false-match rate {rate:g}", "faces", "right (%)", "wrong (%)", "nobody (%)"], rows)
 
 
 def curve(user: UserReferences) -> pd.DataFrame:
@@ -198,13 +199,13 @@ def draw_curve(table: pd.DataFrame, title: str, path: Path) -> None:
 def curve_lines(curves: list[Path]) -> list[str]:
     """Markdown table of the MAE with domain banks of so many references, a row for the folder of each curve.csv."""
     shown = (1, 2, 5, 20, 50, 200)
-    lines = ["| set | without | " + " | ".join(map(str, shown)) + " |", "|---|---|" + "---|" * len(shown)]
+    rows = []
     for path in curves:
         table = read_csv(path)
         errors = table[table["bank"] == "domain"].set_index("references")["error"]
         name = path.parent.name.removeprefix("references_")
-        lines.append(f"| {name} | {errors[0]:.2f} | " + " | ".join(f"{errors[count]:.2f}" for count in shown) + " |")
-    return lines
+        rows.append([name, *(f"{errors[count]:.2f}" for count in (0, *shown))])
+    return markdown(["set", "without", *shown], rows)
 
 
 def run(arguments: argparse.Namespace, corrector: Corrector) -> None:

@@ -25,6 +25,7 @@ from common.manifest import SPLITS, age_bounds, drawn, load_prepared, read_manif
 from common.metrics import paired_bootstrap
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.predictions import check_out, read_csv, write_table
+from common.tables import DASH, markdown, signed_gain
 from scripts.evaluate_references import SIMULATIONS
 
 PLAIN = "as it is"
@@ -128,21 +129,18 @@ def table_lines(predictions: pd.DataFrame) -> list[str]:
     faces = predictions.drop_duplicates("face").set_index("face").loc[ages.index]
     truth, person = faces["true_age"], faces["person"].fillna("").to_numpy(str)
     plain = (ages[PLAIN] - truth).abs()
-    lines = [
-        f"| variant of {len(ages)} faces | MAE | bias | moves | shift | MAE lost (95 %) |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name in ages.columns:
         error, moved = ages[name] - truth, ages[name] - ages[PLAIN]
         cells = [f"{error.abs().mean():.2f}", f"{error.mean():+.2f}"]
         if name == PLAIN:
-            cells += ["–"] * 3
+            cells += [DASH] * 3
         else:
             lost = paired_bootstrap(error.abs().to_numpy(), plain.to_numpy(), person)
-            cells += [f"{moved.abs().mean():.2f}", f"{moved.mean():+.2f}"]
-            cells += [f"{lost['gain']:+.2f} ({lost['low']:+.2f} to {lost['high']:+.2f})"]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
+            cells += [f"{moved.abs().mean():.2f}", f"{moved.mean():+.2f}", signed_gain(**lost, digits=2)]
+        rows.append([name, *cells])
     between = np.mean([(ages[one] - ages[other]).abs().mean() for one, other in itertools.combinations(BACKGROUNDS, 2)])
+    lines = markdown([f"variant of {len(ages)} faces", "MAE", "bias", "moves", "shift", "MAE lost (95 %)"], rows)
     return [*lines, "", f"Between two of the three backgrounds the estimate of a face differs by {between:.2f} years."]
 
 

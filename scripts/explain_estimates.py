@@ -25,6 +25,7 @@ from common.paths import WEIGHTS
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.predictions import check_out, read_csv, write_table
 from common.reference_bank import load_bank
+from common.tables import markdown
 from scripts.evaluate_robustness import face_mask, read_faces
 
 CELLS = 8  # to a side
@@ -77,22 +78,20 @@ def table_lines(table: pd.DataFrame) -> list[str]:
     """Markdown: how far one cell of each area moves an estimate, and how the nearest training faces agree."""
     moved, area = cells_of(table), area_of_cells()
     total = np.abs(moved).mean(axis=0).sum()
-    lines = [
-        f"| area ({len(table)} faces) | cells | moves per cell | shift per cell | part of all moves |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for place, name in enumerate(AREAS):
         part = moved[:, area == place]
         share = 100 * np.abs(part).mean(axis=0).sum() / total
-        lines.append(f"| {name} | {part.shape[1]} | {np.abs(part).mean():.2f} | {part.mean():+.2f} | {share:.0f} % |")
+        rows.append([name, part.shape[1], f"{np.abs(part).mean():.2f}", f"{part.mean():+.2f}", f"{share:.0f} %"])
     near, age, truth = (table[name].to_numpy(float) for name in ("nearest", "age", "true_age"))
-    lines += [
+    headers = [f"area ({len(table)} faces)", "cells", "moves per cell", "shift per cell", "part of all moves"]
+    return [
+        *markdown(headers, rows),
         "",
         f"The {NEAREST} nearest training faces are {np.abs(near - age).mean():.1f} years from the estimate on average "
         f"and {np.abs(near - truth).mean():.1f} from the true age ({np.mean(near - truth):+.1f}); the estimate is "
         f"{np.abs(age - truth).mean():.1f} from it ({np.mean(age - truth):+.1f}).",
     ]
-    return lines
 
 
 def draw_map(table: pd.DataFrame, path: Path) -> None:

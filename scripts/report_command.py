@@ -16,7 +16,7 @@ from common.photo_files import IMAGE_SUFFIXES
 from common.pipeline import RELEASED
 from common.predictions import check_out, write_predictions
 from scripts.report_compare import comparison, entry, read_entries
-from scripts.report_html import analysis_sections, page, write_page
+from scripts.report_html import analysis_sections, write_page
 from scripts.report_metrics import table_lines
 from scripts.report_numbers import checked, exact_rows, worst_faces
 
@@ -80,13 +80,13 @@ def deliver(arguments: argparse.Namespace, table: pd.DataFrame | None, source: s
                 raise DataError(f"The name '{source}' is that of the analysed predictions; use another in --compare.")
             entries = {source: entry(table, source)} | entries
     if entries:
-        html, more = comparison(entries)
-        sections.append(html)
+        section, more = comparison(entries)
+        sections.append(section)
         lines += ["", *more] if lines else more
     if arguments.save and table is not None:
         write_predictions(table, arguments.save)
     title = "Age estimates: " + (source if table is not None else " / ".join(entries))
-    write_page(page(title, _subtitle(table), sections), arguments.out)
+    write_page(arguments.out, title, _subtitle(table), sections)
     print("\n".join(lines).strip())
     print(f"\nreport: {arguments.out}")
 

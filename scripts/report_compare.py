@@ -6,8 +6,9 @@ import pandas as pd
 from common.errors import DataError
 from common.metrics import paired_bootstrap
 from common.predictions import read_csv
+from common.tables import markdown, with_interval
 from scripts.report_figures import draw_scores
-from scripts.report_html import html_picture, html_table, section, with_interval
+from scripts.report_html import Picture, Section, Table
 from scripts.report_numbers import (
     bands,
     cumulative_scores,
@@ -95,14 +96,14 @@ def entry_errors(entries: dict[str, pd.DataFrame], faces: pd.DataFrame) -> dict[
     return {name: (faces[f"age {name}"] - faces["truth"]).to_numpy(float) for name in entries}
 
 
-def comparison(entries: dict[str, pd.DataFrame]) -> tuple[str, list[str]]:
-    """The HTML section and the Markdown lines of a comparison; raises DataError if it cannot be made."""
+def comparison(entries: dict[str, pd.DataFrame]) -> tuple[Section, list[str]]:
+    """The section of the report and the Markdown lines of a comparison; raises DataError if it cannot be made."""
     if len(entries) < 2:
         raise DataError("A comparison needs two or more predictions of different names.")
     faces = common_faces(entries)
     cells = [
         [
-            row.name, str(row.own), with_interval(row.mae, row.mae_low, row.mae_high), f"{row.cs5:.1f}",
+            row.name, row.own, with_interval(row.mae, row.mae_low, row.mae_high), f"{row.cs5:.1f}",
             f"{row.bias:+.2f}", with_interval(row.gain, row.low, row.high, "+.2f"),
         ]
         for row in compare(entries, faces).itertuples(index=False)
@@ -112,28 +113,19 @@ def comparison(entries: dict[str, pd.DataFrame]) -> tuple[str, list[str]]:
         "paired bootstrap's 95 % interval (10,000 resamples, persons drawn together)."
     )
     errors = entry_errors(entries, faces)
-    html = section(
-        "Comparison",
-        html_table("comparison", caption, HEADERS, cells),
-        html_picture(draw_scores(errors), "Cumulative scores of the compared predictions."),
-        band_table(errors, faces),
-    )
-    lines = [f"On the {len(faces)} faces in common:", "", _markdown(HEADERS), "|---" * len(HEADERS) + "|"]
-    return html, lines + [_markdown(row) for row in cells]
+    scores = Picture(draw_scores(errors), "Cumulative scores of the compared predictions.")
+    parts = [Table("comparison", caption, HEADERS, cells), scores, band_table(errors, faces)]
+    return Section("Comparison", parts), [f"On the {len(faces)} faces in common:", "", *markdown(HEADERS, cells)]
 
 
-def band_table(errors: dict[str, np.ndarray], faces: pd.DataFrame) -> str:
-    """MAE of each entry by band of true age, as HTML."""
+def band_table(errors: dict[str, np.ndarray], faces: pd.DataFrame) -> Table:
+    """MAE of each entry by band of true age."""
     masks = {name: mask.to_numpy() for name, mask in bands(faces).items() if mask.any()}
     headers = ["MAE (years) by true age", *(f"{name} ({mask.sum()} faces)" for name, mask in masks.items())]
     cells = [
         [name, *(f"{np.abs(error[mask]).mean():.2f}" for mask in masks.values())] for name, error in errors.items()
     ]
-    return html_table("comparison-bands", "On the faces in common", headers, cells)
-
-
-def _markdown(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return Table("comparison-bands", "On the faces in common", headers, cells)
 
 
 def read_entries(pairs: list[str]) -> dict[str, pd.DataFrame]:

@@ -23,6 +23,7 @@ from common.errors import DataError, UserError
 from common.metrics import distance_to_interval, estimated, not_finite_words, paired_bootstrap, summarise
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.predictions import read_predictions
+from common.tables import markdown, signed_gain
 from common.weight_files import BANK_FILE, stored_at
 from DiffPipeline6.DiffPipeline6__model import load_model
 from scripts.protocols import read_split_file, split_hash
@@ -33,20 +34,19 @@ def table_lines(results: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
     exact = {name: result["exact"] for name, result in results.items() if "exact" in result}
     if exact:
-        lines += ["| set | faces | MAE | RMSE | bias | CS@3 | CS@5 | CS@10 |", "|---|---|---|---|---|---|---|---|"]
+        rows = []
         for name, part in exact.items():
-            row = part["all"]
-            lines.append(_row(name, row))
             ages = part["by_age"]
-            lines += [_row(f"– {band} years", ages[band]) for band in ("0-12", "13-17", "21-60", "65+") if band in ages]
+            rows.append(_row(name, part["all"]))
+            rows += [_row(f"– {band} years", ages[band]) for band in ("0-12", "13-17", "21-60", "65+") if band in ages]
+        lines += markdown(["set", "faces", "MAE", "RMSE", "bias", "CS@3", "CS@5", "CS@10"], rows)
     interval = {name: result["interval"] for name, result in results.items() if "interval" in result}
     if interval:
-        lines += ["", "| set | faces | inside the interval (%) | distance to it (years) |", "|---|---|---|---|"]
+        rows = []
         for name, part in interval.items():
             parts = {name: part["all"]} | {f"– {group}": row for group, row in part.get("by_group", {}).items()}
-            lines += [
-                f"| {key} | {row['n']} | {row['hit_rate']:.1f} | {row['distance']:.2f} |" for key, row in parts.items()
-            ]
+            rows += [[key, row["n"], f"{row['hit_rate']:.1f}", f"{row['distance']:.2f}"] for key, row in parts.items()]
+        lines += ["", *markdown(["set", "faces", "inside the interval (%)", "distance to it (years)"], rows)]
     return lines + failure_lines(results)
 
 
@@ -64,7 +64,7 @@ def gain_lines(tables: dict[str, pd.DataFrame]) -> list[str]:
 
     The error (years) is the absolute one of exact labels, the distance of interval labels; 95 % of a paired bootstrap.
     """
-    lines = ["", "| set | faces | base | corrected | gain (95 % interval) |", "|---|---|---|---|---|"]
+    cells = []
     for name, table in tables.items():
         base_age = pd.to_numeric(table["base_age"], errors="coerce").to_numpy(float)
         good = table[estimated(table) & np.isfinite(base_age) & table["true_age_min"].notna().to_numpy()]
@@ -77,14 +77,14 @@ def gain_lines(tables: dict[str, pd.DataFrame]) -> list[str]:
         for kind, rows in ((", MAE", exact), (", distance to the interval", ~exact)):
             if rows.any() and not np.array_equal(base[rows], age[rows]):
                 gain = paired_bootstrap(base[rows], age[rows], good["person"].to_numpy(str)[rows])
-                cells = f"{rows.sum()} | {base[rows].mean():.3f} | {age[rows].mean():.3f} | {gain['gain']:+.3f}"
-                lines.append(f"| {name}{kind} | {cells} ({gain['low']:+.3f} to {gain['high']:+.3f}) |")
-    return lines if len(lines) > 3 else []
+                means = [f"{error[rows].mean():.3f}" for error in (base, age)]
+                cells.append([name + kind, rows.sum(), *means, signed_gain(**gain)])
+    return ["", *markdown(["set", "faces", "base", "corrected", "gain (95 % interval)"], cells)] if cells else []
 
 
-def _row(name: str, row: dict[str, float]) -> str:
-    shares = " | ".join(f"{row[key]:.1f}" for key in ("cs3", "cs5", "cs10"))
-    return f"| {name} | {row['n']} | {row['mae']:.2f} | {row['rmse']:.2f} | {row['bias']:+.2f} | {shares} |"
+def _row(name: str, row: dict[str, float]) -> list[object]:
+    shares = [f"{row[key]:.1f}" for key in ("cs3", "cs5", "cs10")]
+    return [name, row["n"], f"{row['mae']:.2f}", f"{row['rmse']:.2f}", f"{row['bias']:+.2f}", *shares]
 
 
 def measure_speed(weights: Path, repeats: int = 5) -> dict[str, float]:

@@ -31,6 +31,7 @@ from common.manifest import CROPS, DIGESTS, INDEX, PreparedSet, age_bounds, load
 from common.metrics import interval_metrics, point_metrics
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from common.predictions import prediction_table, read_predictions, write_predictions
+from common.tables import markdown, or_dash
 from scripts.protocols import (
     PROTOCOLS,
     Faces,
@@ -226,16 +227,12 @@ def summary_lines(metrics: dict[str, Any], title: str) -> list[str]:
     count = len(metrics["split_files"])
     lines = [f"{title}: {count} fold{'s' if count > 1 else ''}, hash {metrics['hash'][:12]}"]
     lines += [f"people both trained on and tested on (largest fold): {leak}", ""]
-    lines += [
-        "| variant | faces | figure | all faces | mean over folds | spread | CS@5 |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name, part in metrics["variants"].items():
         over, whole = part["over_folds"], part["all_faces"]
-        spread = "–" if over["spread"] is None else f"{over['spread']:.2f}"
-        cells = [name, str(whole["n"]), over["of"], f"{whole[over['of']]:.2f}", f"{over['mean']:.2f}", spread]
-        lines.append("| " + " | ".join([*cells, f"{whole['cs5']:.1f}" if "cs5" in whole else "–"]) + " |")
-    return lines
+        values = [or_dash(value, ".2f") for value in (whole[over["of"]], over["mean"], over["spread"])]
+        rows.append([name, whole["n"], over["of"], *values, or_dash(whole.get("cs5"), ".1f")])
+    return lines + markdown(["variant", "faces", "figure", "all faces", "mean over folds", "spread", "CS@5"], rows)
 
 
 def run(arguments: argparse.Namespace) -> None:

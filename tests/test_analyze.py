@@ -226,13 +226,14 @@ def test_analysed_predictions_come_first_in_a_comparison(stored, tmp_path):
 
 
 def test_names_are_shown_as_they_are(table, tmp_path):
-    odd = table.assign(group="$\\frac$ <b>", gender="_x")
+    odd = table.assign(group="$\\frac$ <b>", gender="_x", path="</td><script>alert('1')</script>\" & {{ 7 * 7 }}.jpg")
     write_predictions(odd, tmp_path / "p.csv")
     words = ["--compare", f"_a$b$={tmp_path / 'p.csv'}", f"<i>={tmp_path / 'p.csv'}", "--out", str(tmp_path / "c.html")]
     assert analyze([str(tmp_path / "p.csv"), *words]) == 0
     shown = Report(tmp_path / "c.html")
     assert [row[0] for row in shown.tables["parts"]] == ["_x", "$\\frac$ <b>"]
     assert [row[0] for row in shown.tables["comparison"]] == ["p", "_a$b$", "<i>"]
+    assert {row[0] for row in shown.tables["worst"]} == {odd["path"][0]} and "<script" not in shown.text
 
 
 def test_photos_that_fail_are_named_and_counted(synthetic_set, tiny_run, tmp_path, capsys):
