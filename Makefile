@@ -21,7 +21,7 @@ test: $(APP_READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=5
 
 tables: $(READY)
-	$(BIN)/python scripts/refresh_tables.py --check
+	$(BIN)/python scripts/release/refresh_tables.py --check
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed: make PYTHON=python3.12')"

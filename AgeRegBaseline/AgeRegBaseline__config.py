@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from jsonargparse import Namespace
 
-from common.bar import BARConfig
-from common.config import parse_config
+from common.base.model import BARConfig
+from common.training.config import parse_config
 
 DESCRIPTION = """Train the base regressor (BAR): one face in, a distribution over ages out.
 Keys come from --preset, then --config FILE.json, then the command line; '-' and '_' are the same in a key."""
@@ -60,7 +60,7 @@ class AgeRegBaselineConfig(BARConfig):
         interval_fraction: Part of each batch taken from interval labels, where both kinds are present.
         balance: How far rare ages are shown more often: 0 each face once an epoch, 1 each age equally often.
         interval_weight: Weight of an interval label's likelihood in the loss.
-        teacher: Folder of soft labels by scripts/make_teacher.py, learned beside the labels (empty: none).
+        teacher: Folder of soft labels by scripts/release/make_teacher.py, learned beside the labels (empty: none).
         teacher_weight: Part of the loss that the soft labels have.
         train_size: Side in pixels of the images trained on (0: input_size, which is what estimates are made at).
         augmentation: Factor on every augmentation strength; 0 turns it off.

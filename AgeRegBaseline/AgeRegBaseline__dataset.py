@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
+from common.data.manifest import PreparedSet, age_bounds, drawn, load_prepared
 from common.errors import DataError
-from common.manifest import PreparedSet, age_bounds, drawn, load_prepared
 
 
 class Batch(NamedTuple):
@@ -29,7 +29,7 @@ class FaceSet:
     """The labelled rows of one split over several prepared sets, addressed by one running number.
 
     `limit` of each set are drawn at random by `seed` (0: all). `teacher` is a folder of soft labels (see
-    scripts/make_teacher.py). Raises DataError if a folder is no prepared set
+    scripts/release/make_teacher.py). Raises DataError if a folder is no prepared set
     or has no soft labels, if the crops differ in size, or if no row is left.
     """
 
@@ -89,7 +89,7 @@ def soft_labels(folder: Path, prepared: PreparedSet) -> np.ndarray:
     """A teacher's distributions [N, 101] float16 for the N faces of a prepared set; raises DataError."""
     path = folder / f"{prepared.folder.name}.npy"
     if not path.is_file():
-        raise DataError(f"There are no soft labels at {path}; make them with scripts/make_teacher.py.")
+        raise DataError(f"There are no soft labels at {path}; make them with scripts/release/make_teacher.py.")
     labels = np.load(path, mmap_mode="r")
     if labels.shape != (len(prepared.manifest), 101):
         raise DataError(f"{path} is not of {prepared.folder}, or of another state of it; make it anew.")

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.age_distribution import median
-from common.command_line import input_parser
-from common.drawing import draw_distribution
+from common.base.distribution import median
+from common.data.predictions import NOT_FINITE
 from common.errors import UserError
-from common.inference import list_inputs, read_faces
+from common.inference.drawings import draw_distribution
+from common.inference.inputs import list_inputs, read_faces
+from common.inference.options import input_parser
 from common.pipeline import RELEASED, AgePredictBasicPipeline
-from common.predictions import NOT_FINITE
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -10,9 +10,9 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 import sys
 from argparse import Namespace
 
-from common.command_line import inference_parser, parse_inference
 from common.errors import DataError, UserError
-from common.paths import WEIGHTS
+from common.files import WEIGHTS
+from common.inference.options import inference_parser, parse_inference
 
 
 def refuse_what_is_missing(arguments: Namespace) -> None:
@@ -30,10 +30,12 @@ def refuse_what_is_missing(arguments: Namespace) -> None:
 
 def estimate(arguments: Namespace) -> int:
     """Estimate all inputs of a command line and report; returns the exit status, raises UserError."""
-    from common.drawing import draw_photos  # not before --help: these take a second
-    from common.inference import add_intervals, estimate_base, list_inputs, report
+    from common.inference.base import add_intervals, estimate_base
+    from common.inference.drawings import draw_photos
+    from common.inference.inputs import list_inputs
+    from common.inference.report import report
+    from common.inference.shards import infer_in_shards
     from common.pipeline import AgePredictBasicPipeline
-    from common.shards import infer_in_shards
 
     refuse_what_is_missing(arguments)
     manifest = list_inputs(arguments)

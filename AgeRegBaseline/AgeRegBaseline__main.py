@@ -10,9 +10,9 @@ import sys
 
 from AgeRegBaseline.AgeRegBaseline__config import parse_arguments
 from AgeRegBaseline.AgeRegBaseline__train import Run, fit, start_is_best, start_run
-from common.processes import launched
-from common.training_command import Training, train
-from scripts.prepare_data import prepare_synthetic
+from common.data.prepare import prepare_synthetic
+from common.training.command import Training, train
+from common.training.distributed import launched
 
 
 def count(run: Run) -> str:

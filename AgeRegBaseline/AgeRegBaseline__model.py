@@ -1,6 +1,6 @@
 """The base regressor of this pipeline: how it is made, what it is trained on, how its weights are loaded.
 
-The network itself is `common.bar.BAR`, because every other pipeline stands on it.
+The network itself is `common.base.model.BAR`, because every other pipeline stands on it.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
-from common.age_distribution import (
+from common.base.distribution import (
     expectation,
     gaussian_targets,
     interval_distance,
@@ -18,8 +18,8 @@ from common.age_distribution import (
     kl_loss,
     mean_variance_loss,
 )
-from common.bar import BAR, BAROutput, load_backbone_weights
-from common.checkpoints import load_bar
+from common.base.model import BAR, BAROutput, load_backbone_weights
+from common.base.weights import load_bar
 from common.errors import WeightsError
 from common.pipeline import RELEASED
 

@@ -19,16 +19,16 @@ from tqdm import tqdm
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import Batch, FaceSet, TrainingOrder, evaluation_batches
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
-from common import board
-from common.augment import Augmentation, augment
-from common.bar import BAR, DECODES, central_view, estimate
-from common.checkpoints import git_commit, load_bar, save_bar, settings_of
-from common.depthwise import Float32DepthwiseBackward
-from common.metrics import not_finite_words, summarise
-from common.predictions import prediction_table, to_csv
-from common.processes import StopRequest, averaged, draw_seed, from_main, keep_freed_memory, own_part
-from common.runs import check_finite
-from common.training_loop import Descent, Loop, Progress, Row, Validation
+from common.base.augment import Augmentation, augment
+from common.base.model import BAR, DECODES, central_view, estimate
+from common.base.weights import git_commit, load_bar, save_bar, settings_of
+from common.data.predictions import prediction_table, to_csv
+from common.evaluation.metrics import not_finite_words, summarise
+from common.training import tensorboard as board
+from common.training.depthwise import Float32DepthwiseBackward
+from common.training.distributed import StopRequest, averaged, draw_seed, from_main, keep_freed_memory, own_part
+from common.training.loop import Descent, Loop, Progress, Row, Validation
+from common.training.runs import check_finite
 
 EVALUATION_BATCH = 256
 STANDARDISED_BY = 2048  # training faces whose embeddings get mean 0 and deviation 1
@@ -69,8 +69,8 @@ def bf16_pays(config: AgeRegBaselineConfig) -> bool:
 def start_run(config: AgeRegBaselineConfig, folders: list[str], folder: Path, resume: bool) -> Run:
     """Load data and model, and the state of `folder` if it is to be resumed; raises DataError, WeightsError.
 
-    Of several processes (see common/processes.py) each trains on its part of every batch, gradients being averaged.
-    Batch-norm normalises by the part of its own process; the running statistics are those of the main process.
+    Of several processes (see common/training/distributed.py) each trains on its part of every batch, gradients being
+    averaged. Batch-norm normalises by the part of its own process; the running statistics are those of the main one.
     """
     keep_freed_memory()
     faces = FaceSet(folders, "base", config.crop_size, config.limit, config.teacher, config.seed)
@@ -172,7 +172,7 @@ def train_epoch(run: Run, stop: StopRequest) -> Row:
 
 @torch.inference_mode()
 def validate(run: Run, model: BAR) -> pd.DataFrame:
-    """Predictions of a model on the val split, as a predictions table (see common/predictions.py)."""
+    """Predictions of a model on the val split, as a predictions table (see common/data/predictions.py)."""
     model.eval()
     ages = []
     for batch in evaluation_batches(run.validation, EVALUATION_BATCH):

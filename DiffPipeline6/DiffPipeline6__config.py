@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from jsonargparse import Namespace
 
-from common.config import parse_config
-from common.difference_heads import HeadConfig
+from common.difference.heads import HeadConfig
+from common.training.config import parse_config
 
 DESCRIPTION = """Train the difference regressor: a face beside several references of about its age.
 Keys come from --preset, then --config FILE.json, then the command line; '-' and '_' are the same in a key."""

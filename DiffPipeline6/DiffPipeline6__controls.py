@@ -15,7 +15,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.controls import (
+from common.difference.bank import Found, ReferenceBank
+from common.difference.embedded import EmbeddedFaces, embed_data
+from common.evaluation.controls import (
     Estimates,
     control_parser,
     neighbour_median,
@@ -24,9 +26,7 @@ from common.controls import (
     run_controls,
     stored_settings,
 )
-from common.embedded import EmbeddedFaces, embed_data
-from common.reference_bank import Found, ReferenceBank
-from common.runs import new_run
+from common.training.runs import new_run
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__dataset import find_references
 from DiffPipeline6.DiffPipeline6__model import RELEASED

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.difference_heads import Query, References
-from common.embedded import EmbeddedFaces
-from common.reference_bank import Found, ReferenceBank
+from common.difference.bank import Found, ReferenceBank
+from common.difference.embedded import EmbeddedFaces
+from common.difference.heads import Query, References
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 
 FIND_BATCH = 512

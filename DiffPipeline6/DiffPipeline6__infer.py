@@ -14,11 +14,11 @@ from functools import partial
 
 from torch import Tensor
 
-from common.difference_heads import DifferenceOutput, References
-from common.ordinal import hard_difference
-from common.pairs import infer_pairs, pair_parser
+from common.data.prepare import prepare_synthetic
+from common.difference.heads import DifferenceOutput, References
+from common.difference.ordinal import hard_difference
+from common.evaluation.pairs import infer_pairs, pair_parser
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
-from scripts.prepare_data import prepare_synthetic
 
 
 def read_difference(output: DifferenceOutput, references: References) -> tuple[Tensor, Tensor]:

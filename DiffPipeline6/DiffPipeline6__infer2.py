@@ -12,14 +12,14 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 import sys
 from functools import partial
 
-from common.command_line import inference_parser, parse_inference
-from common.paths import WEIGHTS
+from common.files import WEIGHTS
+from common.inference.options import inference_parser, parse_inference
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     arguments = parse_inference(inference_parser(__doc__, "full", WEIGHTS / "DiffPipeline6"), __file__, argv)
-    from common.difference_inference import infer, refuse_contradictions  # not before --help: they take a second
+    from common.inference.run import infer, refuse_contradictions
     from DiffPipeline6.DiffPipeline6__model import load_model
 
     load = partial(load_model, arguments.weights, arguments.device)

@@ -8,10 +8,10 @@ python DiffPipeline6__main.py --resume runs/DiffPipeline6/2026-11-23_17-00-00
 
 import sys
 
-from common.training_command import Training, train
+from common.data.prepare import prepare_synthetic
+from common.training.command import Training, train
 from DiffPipeline6.DiffPipeline6__config import parse_arguments
 from DiffPipeline6.DiffPipeline6__train import Run, fit, start_run
-from scripts.prepare_data import prepare_synthetic
 
 
 def count(run: Run) -> str:

@@ -1,6 +1,6 @@
 """The difference regressor of this pipeline: how it is made, what it is trained on, how its weights are loaded.
 
-The head itself is `common.difference_heads.PooledDifferenceHead`.
+The head itself is `common.difference.heads.PooledDifferenceHead`.
 """
 
 from dataclasses import fields
@@ -10,12 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from common.age_distribution import interval_distance
-from common.checkpoints import WEIGHTS
-from common.correction import Corrector
-from common.difference_heads import DifferenceOutput, HeadConfig, PooledDifferenceHead
-from common.difference_weights import load_difference
-from common.ordinal import condor_loss, coral_loss, difference_levels
+from common.base.distribution import interval_distance
+from common.difference.corrector import Corrector
+from common.difference.heads import DifferenceOutput, HeadConfig, PooledDifferenceHead
+from common.difference.ordinal import condor_loss, coral_loss, difference_levels
+from common.difference.weights import load_difference
+from common.files import WEIGHTS
 from DiffPipeline6.DiffPipeline6__config import TASKS, DiffPipeline6Config
 
 RELEASED = WEIGHTS / "DiffPipeline6"

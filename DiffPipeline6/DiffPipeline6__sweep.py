@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.data.predictions import check_out, read_csv, write_table
 from common.errors import DataError, UserError
-from common.predictions import check_out, read_csv, write_table
-from common.runs import new_run
-from common.tables import markdown, or_dash
+from common.evaluation.tables import markdown, or_dash
+from common.training.runs import new_run
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__train import fit, predict, start_run
 

@@ -11,16 +11,16 @@ from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from common.checkpoints import git_commit, settings_of
-from common.difference_heads import PooledDifferenceHead, on_device
-from common.difference_weights import OWN_BASE, save_difference
-from common.embedded import EmbeddedFaces, embed_bank, embed_data, epoch_numbers
-from common.manifest import load_prepared
+from common.base.weights import git_commit, settings_of
+from common.data.manifest import load_prepared
+from common.difference.bank import Found, ReferenceBank
+from common.difference.embedded import EmbeddedFaces, embed_bank, embed_data, epoch_numbers
+from common.difference.heads import PooledDifferenceHead, on_device
+from common.difference.weights import OWN_BASE, save_difference
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
-from common.reference_bank import Found, ReferenceBank
-from common.training_loop import Descent, Loop, Row
-from common.tuning import look_live, make_optimizer, re_embed, save_tuned_base, validate_corrected
+from common.training.finetune import look_live, make_optimizer, re_embed, save_tuned_base, validate_corrected
+from common.training.loop import Descent, Loop, Row
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__dataset import Batch, find_references, hide_some, make_batch
 from DiffPipeline6.DiffPipeline6__model import build_model, compute_loss

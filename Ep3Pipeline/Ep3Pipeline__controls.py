@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from common.controls import Estimates, control_parser, recalibrated, run_controls, stored_settings
-from common.difference_heads import Query, References
-from common.embedded import embed_data
-from common.reference_bank import Found, ReferenceBank
-from common.runs import new_run
+from common.difference.bank import Found, ReferenceBank
+from common.difference.embedded import embed_data
+from common.difference.heads import Query, References
+from common.evaluation.controls import Estimates, control_parser, recalibrated, run_controls, stored_settings
+from common.training.runs import new_run
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 from Ep3Pipeline.Ep3Pipeline__model import RELEASED, PairDifferenceHead, PairOutput
 from Ep3Pipeline.Ep3Pipeline__train import Run, fit, predict, start_run

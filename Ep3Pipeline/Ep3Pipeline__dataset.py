@@ -9,13 +9,13 @@ import torch
 from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
-from common.bar import BAR
-from common.difference_heads import Query, References
-from common.drawing import BLUE, ORANGE, new_figure, save_figure
-from common.embedded import EmbeddedFaces
+from common.base.model import BAR
+from common.difference.bank import EMPTY, Found, ReferenceBank
+from common.difference.embedded import EmbeddedFaces
+from common.difference.heads import Query, References
 from common.errors import DataError
-from common.reference_bank import EMPTY, Found, ReferenceBank
-from common.tuning import look_live
+from common.figures import BLUE, ORANGE, new_figure, save_figure
+from common.training.finetune import look_live
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 
 

@@ -14,11 +14,11 @@ from functools import partial
 
 from torch import Tensor
 
-from common.difference_heads import References
-from common.ordinal import hard_difference, level_probabilities
-from common.pairs import infer_pairs, pair_parser
+from common.data.prepare import prepare_synthetic
+from common.difference.heads import References
+from common.difference.ordinal import hard_difference, level_probabilities
+from common.evaluation.pairs import infer_pairs, pair_parser
 from Ep3Pipeline.Ep3Pipeline__model import RELEASED, PairOutput, load_model
-from scripts.prepare_data import prepare_synthetic
 
 
 def read_difference(output: PairOutput, references: References) -> tuple[Tensor, Tensor]:

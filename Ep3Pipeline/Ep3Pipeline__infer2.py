@@ -14,9 +14,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from common.command_line import inference_parser, parse_inference
 from common.errors import DataError
-from common.paths import WEIGHTS
+from common.files import WEIGHTS
+from common.inference.options import inference_parser, parse_inference
 
 
 def make_parser() -> ArgumentParser:
@@ -28,7 +28,7 @@ def make_parser() -> ArgumentParser:
 
 def refuse(arguments: Namespace) -> None:
     """Raise DataError for options that do not go together."""
-    from common.difference_inference import refuse_contradictions
+    from common.inference.run import refuse_contradictions
 
     refuse_contradictions(arguments)
     if arguments.iterations == 1:
@@ -44,7 +44,7 @@ def refuse(arguments: Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     arguments = parse_inference(make_parser(), __file__, argv)
-    from common.difference_inference import infer  # not before --help: they take a second
+    from common.inference.run import infer
     from Ep3Pipeline.Ep3Pipeline__model import load_model
 
     load = partial(load_model, arguments.weights, arguments.device, arguments.iterations)

@@ -9,10 +9,10 @@ python Ep3Pipeline__main.py --resume runs/Ep3Pipeline/2026-11-23_17-00-00
 
 import sys
 
-from common.training_command import Training, train
+from common.data.prepare import prepare_synthetic
+from common.training.command import Training, train
 from Ep3Pipeline.Ep3Pipeline__config import parse_arguments
 from Ep3Pipeline.Ep3Pipeline__train import Run, fit, start_run
-from scripts.prepare_data import prepare_synthetic
 
 
 def count(run: Run) -> str:

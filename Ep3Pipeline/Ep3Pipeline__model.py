@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.age_distribution import expectation, gaussian_log_probs, interval_distance, mean_variance_loss
-from common.checkpoints import WEIGHTS
-from common.correction import Correction, Corrector, Faces
-from common.difference_heads import Query, References, blank
-from common.difference_weights import load_difference
-from common.ordinal import condor_loss, difference_levels, logistic_logits
+from common.base.distribution import expectation, gaussian_log_probs, interval_distance, mean_variance_loss
+from common.difference.corrector import Correction, Corrector, Faces
+from common.difference.heads import Query, References, blank
+from common.difference.ordinal import condor_loss, difference_levels, logistic_logits
+from common.difference.weights import load_difference
+from common.files import WEIGHTS
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig, PairHeadConfig
 
 RELEASED = WEIGHTS / "Ep3Pipeline"

@@ -14,29 +14,21 @@ from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from common.age_distribution import interval_distance
-from common.checkpoints import git_commit, settings_of
-from common.correction import Faces
-from common.difference_heads import on_device
-from common.difference_weights import OWN_BASE, save_difference
-from common.embedded import EmbeddedFaces, embed_bank, embed_data, epoch_numbers
+from common.base.distribution import interval_distance
+from common.base.weights import git_commit, settings_of
+from common.data.manifest import load_prepared
+from common.difference.bank import ReferenceBank
+from common.difference.corrector import Faces
+from common.difference.embedded import EmbeddedFaces, embed_bank, embed_data, epoch_numbers
+from common.difference.heads import on_device
+from common.difference.weights import OWN_BASE, save_difference
 from common.errors import DataError
-from common.manifest import load_prepared
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
-from common.reference_bank import ReferenceBank
-from common.training_loop import Descent, Loop, Row
-from common.tuning import make_optimizer, re_embed, save_tuned_base, validate_corrected
+from common.training.finetune import make_optimizer, re_embed, save_tuned_base, validate_corrected
+from common.training.loop import Descent, Loop, Row
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
-from Ep3Pipeline.Ep3Pipeline__dataset import (
-    Batch,
-    Data,
-    base_errors,
-    cached_batch,
-    draw_errors,
-    fit_errors,
-    live_batch,
-)
+from Ep3Pipeline.Ep3Pipeline__dataset import Batch, Data, base_errors, cached_batch, draw_errors, fit_errors, live_batch
 from Ep3Pipeline.Ep3Pipeline__model import IteratedCorrector, PairDifferenceHead, build_model, compute_loss
 
 

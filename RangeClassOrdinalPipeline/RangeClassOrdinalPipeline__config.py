@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jsonargparse import Namespace
 
-from common.config import parse_config
+from common.training.config import parse_config
 
 DESCRIPTION = """Train a classifier of how far off: of the base's own error, or of the difference between two faces.
 Keys come from --preset, then --config FILE.json, then the command line; '-' and '_' are the same in a key."""

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from common.age_distribution import spread
-from common.bar import BAR
-from common.correction import Correction, Corrector, Faces
-from common.embedded import EmbeddedFaces
-from common.reference_bank import ReferenceBank
+from common.base.distribution import spread
+from common.base.model import BAR
+from common.difference.bank import ReferenceBank
+from common.difference.corrector import Correction, Corrector, Faces
+from common.difference.embedded import EmbeddedFaces
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig, RangeHeadConfig
 
 ERROR_NUMBERS = (

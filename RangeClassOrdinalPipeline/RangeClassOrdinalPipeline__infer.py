@@ -20,11 +20,12 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from common.correction import Corrector
-from common.drawing import BLUE, new_figure, save_figure
+from common.data.predictions import read_csv, write_table
+from common.data.prepare import prepare_synthetic
+from common.difference.corrector import Corrector
 from common.errors import DataError, UserError
-from common.predictions import read_csv, write_table
-from common.tables import markdown
+from common.evaluation.tables import markdown
+from common.figures import BLUE, new_figure, save_figure
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import (
     PAIR_NUMBERS,
@@ -43,7 +44,6 @@ from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import (
     predict,
 )
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__train import VALIDATION_TURN, exact_faces, ranked_score
-from scripts.prepare_data import prepare_synthetic
 
 BINS = np.linspace(0, 1, 11)
 HEAD = "classifier"

@@ -17,20 +17,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.command_line import inference_parser, parse_inference
-from common.correction import Correction, Faces, correct_table
-from common.difference_inference import explain, refuse_contradictions
+from common.difference.corrector import Correction, Faces
 from common.errors import DataError, UserError
-from common.inference import (
-    BaseEstimates,
-    add_intervals,
-    estimate_base,
-    list_inputs,
-    report,
-)
-from common.metrics import paired_bootstrap
-from common.shards import infer_in_shards
-from common.tables import DASH, error_figures, markdown, signed_gain
+from common.evaluation.metrics import paired_bootstrap
+from common.evaluation.tables import DASH, error_figures, markdown, signed_gain
+from common.inference.base import BaseEstimates, add_intervals, estimate_base
+from common.inference.correction import correct_table
+from common.inference.inputs import list_inputs
+from common.inference.options import inference_parser, parse_inference
+from common.inference.report import report
+from common.inference.run import explain, refuse_contradictions
+from common.inference.shards import infer_in_shards
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import range_class
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import CORRECTOR, RELEASED, RangeModel, load_model
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__train import STRENGTHS

@@ -8,10 +8,10 @@ python RangeClassOrdinalPipeline__main.py --resume runs/RangeClassOrdinalPipelin
 
 import sys
 
-from common.training_command import Training, train
+from common.data.prepare import prepare_synthetic
+from common.training.command import Training, train
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import parse_arguments
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__train import Run, fit, start_run
-from scripts.prepare_data import prepare_synthetic
 
 
 def count(run: Run) -> str:

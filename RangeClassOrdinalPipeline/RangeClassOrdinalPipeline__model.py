@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.checkpoints import CONFIG_FILE, MODEL_FILE, WEIGHTS, fingerprint, require, write_tensors
-from common.correction import Correction, Corrector, Faces
+from common.base.weight_files import load_into, read_settings, vouch, writing
+from common.base.weights import CONFIG_FILE, MODEL_FILE, fingerprint, require, write_tensors
+from common.difference.corrector import Correction, Corrector, Faces
+from common.difference.ordinal import condor_loss, level_probabilities
 from common.errors import WeightsError
-from common.files import write_whole
-from common.ordinal import condor_loss, level_probabilities
-from common.weight_files import load_into, read_settings, vouch, writing
+from common.files import WEIGHTS, write_whole
 from DiffPipeline6.DiffPipeline6__model import RELEASED as CORRECTOR
 from DiffPipeline6.DiffPipeline6__model import load_model as load_corrector
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeHeadConfig

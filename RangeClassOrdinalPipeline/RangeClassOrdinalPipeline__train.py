@@ -13,11 +13,11 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.tensorboard import SummaryWriter
 
-from common.checkpoints import fingerprint, git_commit, settings_of
-from common.correction import Corrector
-from common.embedded import EmbeddedFaces, embed_data, epoch_numbers
+from common.base.weights import fingerprint, git_commit, settings_of
+from common.difference.corrector import Corrector
+from common.difference.embedded import EmbeddedFaces, embed_data, epoch_numbers
 from common.errors import DataError
-from common.training_loop import Descent, Loop, Row, Validation
+from common.training.loop import Descent, Loop, Row, Validation
 from DiffPipeline6.DiffPipeline6__model import RELEASED as CORRECTOR
 from DiffPipeline6.DiffPipeline6__model import load_model as load_corrector
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig

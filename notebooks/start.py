@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from AgeRegBaseline.AgeRegBaseline__main import main as train
+from common.data.manifest import PreparedSet, age_bounds, load_prepared
 from common.errors import DataError
-from common.manifest import PreparedSet, age_bounds, load_prepared
-from common.paths import REPOSITORY
+from common.files import REPOSITORY
 from common.pipeline import AgePredictBasicPipeline
 from scripts.prepare_data import main as prepare
 

@@ -24,12 +24,12 @@ import numpy as np
 import pandas as pd
 
 from common.errors import DataError, UserError
-from common.paths import WEIGHTS
-from scripts.age_app_server import folder_of_this_process, refuse_address, serve
+from common.files import WEIGHTS
+from scripts.page.server import folder_of_this_process, refuse_address, serve
 
 if TYPE_CHECKING:
-    from common.correction import Corrector
-    from common.reference_bank import ReferenceBank
+    from common.difference.bank import ReferenceBank
+    from common.difference.corrector import Corrector
 
 PROBABILITY = 0.9  # of an interval to hold the age
 ITSELF = "you"  # whose references a personal bank holds
@@ -61,9 +61,10 @@ def estimate_uploads(
     A photo that cannot be used has a row whose `status` says why. With `bank` (mode full) its references are those of
     the person shown.
     """
-    from common.difference_inference import estimate, refuse_contradictions
-    from common.drawing import draw_photos
-    from common.inference import estimate_base, list_inputs
+    from common.inference.base import estimate_base
+    from common.inference.drawings import draw_photos
+    from common.inference.inputs import list_inputs
+    from common.inference.run import estimate, refuse_contradictions
 
     with TemporaryDirectory() as name:
         folder, drawn = Path(name), Path(name) / "drawn"
@@ -99,7 +100,7 @@ def write_uploads(uploads: Sequence[Upload], folder: Path) -> list[str]:
 
 def infer2_arguments(words: Sequence[str]) -> argparse.Namespace:
     """The options of DiffPipeline6__infer2.py for a command line."""
-    from common.command_line import inference_parser, parse_inference
+    from common.inference.options import inference_parser, parse_inference
 
     return parse_inference(inference_parser("", "full", WEIGHTS / "DiffPipeline6"), __file__, words)
 

@@ -20,17 +20,17 @@ import pandas as pd
 import torch
 
 from AgeRegBaseline.AgeRegBaseline__model import load_model
-from common.age_distribution import spread
-from common.bar import BAR, central_view, estimate
-from common.crops import resize_crop
+from common.base.distribution import spread
+from common.base.intervals import bounds, load_calibrator
+from common.base.model import BAR, central_view, estimate
+from common.data.manifest import load_prepared
+from common.data.predictions import prediction_table
 from common.errors import DataError
+from common.faces.alignment import resize_crop
 from common.files import plain_name
-from common.intervals import bounds, load_calibrator
-from common.manifest import load_prepared
 from common.pipeline import pick_device
-from common.predictions import prediction_table
-from scripts.report_command import check_words, deliver, report_parser, run_command, source_name
-from scripts.report_numbers import load_predictions
+from scripts.report.command import check_words, deliver, report_parser, run_command, source_name
+from scripts.report.numbers import load_predictions
 
 
 @torch.inference_mode()

@@ -11,11 +11,13 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 import argparse
 import sys
 
+from common.data.predictions import OK
 from common.errors import DataError
-from common.inference import add_intervals, estimate_base, exit_status, list_inputs
+from common.inference.base import add_intervals, estimate_base
+from common.inference.inputs import list_inputs
+from common.inference.report import exit_status
 from common.pipeline import AgePredictBasicPipeline
-from common.predictions import OK
-from scripts.report_command import check_words, deliver, report_parser, run_command, source_name
+from scripts.report.command import check_words, deliver, report_parser, run_command, source_name
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -26,13 +26,13 @@ import skimage.data
 import torch
 from PIL import Image
 
-from common.age_index import AgeIndex, unit_length
-from common.correction import Corrector, Faces
+from common.difference.age_index import AgeIndex, unit_length
+from common.difference.bank import LARGE, ReferenceBank
+from common.difference.corrector import Corrector, Faces
 from common.errors import UserError, WeightsError
-from common.paths import REPOSITORY
+from common.evaluation.tables import markdown
+from common.files import REPOSITORY
 from common.pipeline import AgePredictBasicPipeline
-from common.reference_bank import LARGE, ReferenceBank
-from common.tables import markdown
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 
 BATCHES = (1, 8, 64)

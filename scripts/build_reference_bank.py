@@ -28,22 +28,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.crops import read_bytes
-from common.embedded import Views, bank_of, embed_split
+from common.data.dates import age_between as age_between
+from common.data.dates import exif_date as exif_date
+from common.data.manifest import SPLITS, age_bounds, load_prepared
+from common.difference.bank import ReferenceBank, load_bank
+from common.difference.embedded import Views, bank_of, embed_split
 from common.errors import DataError, ImageError, UserError
+from common.faces.identity import IdentityEncoder
+from common.faces.photo_files import read_bytes
 from common.files import only_writer
-from common.identity import IdentityEncoder
-from common.manifest import SPLITS, age_bounds, load_prepared
 from common.pipeline import AgePredictBasicPipeline
-from common.reference_bank import ReferenceBank, load_bank
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
-from scripts.bank_entries import Entered, enter
-from scripts.bank_entries import enter_pictures as enter_pictures
-from scripts.bank_merging import merge, without_outliers
-from scripts.bank_report import inspect_bank
-from scripts.bank_sources import Picture, expression, list_sources
-from scripts.photo_dates import age_between as age_between
-from scripts.photo_dates import exif_date as exif_date
+from scripts.references.entries import Entered, enter
+from scripts.references.entries import enter_pictures as enter_pictures
+from scripts.references.merging import merge, without_outliers
+from scripts.references.report import inspect_bank
+from scripts.references.sources import Picture, expression, list_sources
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

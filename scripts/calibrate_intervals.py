@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.age_distribution import spread
-from common.correction import Corrector, Faces
+from common.base.distribution import spread
+from common.base.intervals import calibrate, fit_coefficients, save_calibrators
+from common.data.manifest import drawn, load_prepared
+from common.data.predictions import read_predictions
+from common.difference.corrector import Corrector, Faces
 from common.errors import DataError, UserError
-from common.intervals import calibrate, fit_coefficients, save_calibrators
-from common.manifest import drawn, load_prepared
+from common.evaluation.tables import DASH, markdown
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
-from common.predictions import read_predictions
-from common.tables import DASH, markdown
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from Ep3Pipeline.Ep3Pipeline__model import load_model as load_ep3
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import RangeModel

@@ -30,20 +30,22 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from common.correction import Corrector, Faces
-from common.crops import decode_image, read_bytes, resize_crop
+from common.base.weight_files import BANK_FILE, stored_at
+from common.data.manifest import SPLITS, age_bounds, load_prepared, read_manifest
+from common.data.predictions import read_csv
+from common.difference.corrector import Corrector, Faces
 from common.errors import DataError, ImageError, UserError
+from common.evaluation.metrics import paired_bootstrap, point_metrics
+from common.evaluation.tables import markdown, or_dash, signed_gain
+from common.faces.alignment import resize_crop
+from common.faces.images import decode_image
+from common.faces.photo_files import read_bytes
 from common.files import write_whole
-from common.manifest import SPLITS, age_bounds, load_prepared, read_manifest
-from common.metrics import paired_bootstrap, point_metrics
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
-from common.predictions import read_csv
-from common.tables import markdown, or_dash, signed_gain
-from common.weight_files import BANK_FILE, stored_at
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.benchmark import peers
-from scripts.report_numbers import named_path, numbers
+from scripts.report.numbers import named_path, numbers
 
 WITH_OURS, WITH_ALL = "faces that the tool and ours estimated", "faces that all estimated"
 

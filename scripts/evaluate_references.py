@@ -21,18 +21,18 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from common.controls import control_table, recalibrations
-from common.correction import Corrector
-from common.drawing import BLUE, ORANGE, new_figure, save_figure
-from common.embedded import embed
+from common.data.manifest import SPLITS, load_prepared
+from common.data.predictions import read_csv
+from common.difference.bank import ReferenceBank
+from common.difference.corrector import Corrector
+from common.difference.embedded import embed
+from common.difference.own_references import UserReferences, start_of
 from common.errors import DataError, UserError
-from common.identity import IdentityEncoder, match_people, threshold
-from common.manifest import SPLITS, load_prepared
+from common.evaluation.controls import control_table, recalibrations
+from common.evaluation.tables import markdown
+from common.faces.identity import IdentityEncoder, match_people, threshold
+from common.figures import BLUE, ORANGE, new_figure, save_figure
 from common.pipeline import AgePredictBasicPipeline
-from common.predictions import read_csv
-from common.reference_bank import ReferenceBank
-from common.tables import markdown
-from common.user_references import UserReferences, start_of
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.build_reference_bank import bank_of_prepared
 

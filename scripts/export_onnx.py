@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet
-from common.age_distribution import interval_distance
-from common.bar import BARConfig, central_view, estimate
-from common.board import evenly
-from common.checkpoints import load_bar
+from common.base.distribution import interval_distance
+from common.base.model import BARConfig, central_view, estimate
+from common.base.onnx import FAST_FILE, ONNX_FILE, export_fast, export_onnx, load_onnx
+from common.base.weights import load_bar
 from common.errors import UserError, WeightsError
-from common.onnx_backend import FAST_FILE, ONNX_FILE, export_fast, export_onnx, load_onnx
 from common.pipeline import RELEASED
+from common.training.tensorboard import evenly
 
 TOLERANCE = 0.01  # years
 CALIBRATED_BY = 512  # faces

@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from common.base.weight_files import HASHES, read_settings, vouch
 from common.errors import UserError
-from common.weight_files import HASHES, read_settings, vouch
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,7 +3,7 @@
     python scripts/report_metrics.py UTKFace-test=weights/AgeRegBaseline/predictions/utkface_test.csv.gz \\
         --speed --json weights/AgeRegBaseline/metrics.json
 
-Reads predictions tables only (see common/predictions.py); no image is opened and nothing is estimated.
+Reads predictions tables only (see common/data/predictions.py); no image is opened and nothing is estimated.
 """
 
 import argparse
@@ -18,15 +18,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from common.correction import Faces
+from common.base.weight_files import BANK_FILE, stored_at
+from common.data.predictions import read_predictions
+from common.data.protocols import read_split_file, split_hash
+from common.difference.corrector import Faces
 from common.errors import DataError, UserError
-from common.metrics import distance_to_interval, estimated, not_finite_words, paired_bootstrap, summarise
+from common.evaluation.metrics import distance_to_interval, estimated, not_finite_words, paired_bootstrap, summarise
+from common.evaluation.tables import markdown, signed_gain
 from common.pipeline import RELEASED, AgePredictBasicPipeline
-from common.predictions import read_predictions
-from common.tables import markdown, signed_gain
-from common.weight_files import BANK_FILE, stored_at
 from DiffPipeline6.DiffPipeline6__model import load_model
-from scripts.protocols import read_split_file, split_hash
 
 
 def table_lines(results: dict[str, dict[str, Any]]) -> list[str]:

@@ -24,15 +24,10 @@ import numpy as np
 import pandas as pd
 
 from AgeRegBaseline.AgeRegBaseline__main import main as train_base
-from common.checkpoints import MODEL_FILE, fingerprint, load_bar, trained_on
-from common.controls import control_table, recalibrations
-from common.errors import DataError, UserError
-from common.manifest import CROPS, DIGESTS, INDEX, PreparedSet, age_bounds, load_prepared
-from common.metrics import interval_metrics, point_metrics
-from common.pipeline import RELEASED, AgePredictBasicPipeline
-from common.predictions import prediction_table, read_predictions, write_predictions
-from common.tables import markdown, or_dash
-from scripts.protocols import (
+from common.base.weights import MODEL_FILE, fingerprint, load_bar, trained_on
+from common.data.manifest import CROPS, DIGESTS, INDEX, PreparedSet, age_bounds, load_prepared
+from common.data.predictions import prediction_table, read_predictions, write_predictions
+from common.data.protocols import (
     PROTOCOLS,
     Faces,
     Fold,
@@ -43,6 +38,11 @@ from scripts.protocols import (
     split_hash,
     split_table,
 )
+from common.errors import DataError, UserError
+from common.evaluation.controls import control_table, recalibrations
+from common.evaluation.metrics import interval_metrics, point_metrics
+from common.evaluation.tables import markdown, or_dash
+from common.pipeline import RELEASED, AgePredictBasicPipeline
 
 FEWEST_TO_FIT = 10  # exactly labelled faces that a re-calibration is fitted on at least
 BEST = "(c) line"  # the variant that the others are compared with

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.data.manifest import COLUMNS, load_prepared, write_crops, write_index
 from common.errors import DataError, UserError
-from common.manifest import COLUMNS, load_prepared, write_crops, write_index
 
 Condition = tuple[str, list[str]]
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import ExifTags, Image
 
-from common.faces import Face, FaceCrop
+from common.faces.detection import Face, FaceCrop
 from common.pipeline import AgePrediction
 from scripts.build_reference_bank import parse_arguments
 

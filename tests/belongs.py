@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from common.data.synthetic import generate_faces
 from common.pipeline import AgePredictBasicPipeline
-from common.synthetic import generate_faces
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 
 REPOSITORY = Path(__file__).resolve().parents[1]

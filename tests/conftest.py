@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from AgeRegBaseline.AgeRegBaseline__main import main as train_main
-from common.manifest import load_prepared, write_index
+from common.data.manifest import load_prepared, write_index
 from DiffPipeline6.DiffPipeline6__main import main as diff_main
 from scripts.prepare_data import main as prepare_main
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.metrics import paired_bootstrap
-from common.predictions import read_predictions
+from common.data.predictions import read_predictions
+from common.evaluation.metrics import paired_bootstrap
 
 WRONG_WORDS = [
     (["--references", "bank.npz"], "There is no reference bank at bank.npz"),

@@ -9,12 +9,12 @@ import pytest
 import skimage.data
 from PIL import ExifTags, Image
 
+from common.data.predictions import OK
 from common.errors import DataError
-from common.predictions import OK
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.age_app import Upload, age_at_photo, estimate_uploads, main, personal_bank
-from scripts.age_app_server import PAGE
+from scripts.page.server import PAGE
 from tests.test_age_app_server import needs_streamlit, start_page
 
 CHROMIUM = shutil.which("chromium")

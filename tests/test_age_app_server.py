@@ -17,15 +17,7 @@ from filelock import FileLock
 
 from common.errors import DataError
 from scripts.age_app import parse_arguments
-from scripts.age_app_server import (
-    LOCK,
-    OwnHost,
-    folder_of_this_process,
-    own_names,
-    refuse_address,
-    server_options,
-    sweep,
-)
+from scripts.page.server import LOCK, OwnHost, folder_of_this_process, own_names, refuse_address, server_options, sweep
 
 needs_streamlit = pytest.mark.skipif(
     importlib.util.find_spec("streamlit") is None, reason="streamlit is not installed (requirements-app.txt)"
@@ -193,7 +185,7 @@ def test_a_rebound_name_gets_no_page_no_file_and_no_websocket_and_nothing_is_lef
 @needs_streamlit
 @pytest.mark.parametrize("end", ENDS)
 def test_no_photo_is_left_when_it_ends_in_the_middle_of_one(tmp_path, end):
-    from common.inference import demo_photo
+    from common.inference.inputs import demo_photo
 
     command = [sys.executable, "-c", ESTIMATING, str(demo_photo())]
     process = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)

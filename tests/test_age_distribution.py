@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from common.age_distribution import (
+from common.base.distribution import (
     expectation,
     gaussian_log_probs,
     gaussian_targets,

@@ -1,13 +1,13 @@
 """The search by age against a plain comparison with every reference."""
 
+import common.age_index
+import common.reference_bank
 import numpy as np
 import pytest
 import torch
 
-import common.age_index
-import common.reference_bank
-from common.age_index import AgeIndex, whole_numbers
-from common.reference_bank import EMPTY, ReferenceBank
+from common.difference.age_index import AgeIndex, whole_numbers
+from common.difference.bank import EMPTY, ReferenceBank
 
 
 def bank(count: int, random: np.random.Generator) -> ReferenceBank:
@@ -59,7 +59,7 @@ def test_looking_at_chunks_first_finds_the_greatest(count):
     similarity = torch.from_numpy(random.normal(size=(5, count)))
     similarity[1, 3:] = -torch.inf  # a query with three references here
     similarity[2, 64:96] += 10  # all of the greatest in one chunk
-    values, places = common.age_index.best_of(similarity, 10)
+    values, places = common.difference.age_index.best_of(similarity, 10)
     assert torch.equal(values, similarity.sort(dim=1, descending=True).values[:, :10])
     assert torch.equal(similarity.gather(1, places), values)
     assert all(len(set(row)) == 10 for row in places.tolist())

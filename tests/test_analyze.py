@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from common.manifest import load_prepared
-from common.metrics import paired_bootstrap
-from common.predictions import prediction_table, read_predictions, write_predictions
+from common.data.manifest import load_prepared
+from common.data.predictions import prediction_table, read_predictions, write_predictions
+from common.evaluation.metrics import paired_bootstrap
 from scripts.analyze_reg_model import main as analyze
 from scripts.analyze_reg_model_on_actual_pipe import main as analyze_on_pipe
-from scripts.report_numbers import mean_interval, measure_parts
+from scripts.report.numbers import mean_interval, measure_parts
 
 
 def number(cell: str) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.predictions import prediction_table, write_predictions
+from common.data.predictions import prediction_table, write_predictions
 from scripts.analyze_reg_model import main as analyze
 from scripts.analyze_reg_model_on_actual_pipe import main as analyze_on_pipe
 

@@ -3,17 +3,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from common.augment import (
-    Augmentation,
-    augment,
-    change_background,
-    compress,
-    erase,
-    move,
-    recolour,
-    soften,
-)
-from common.bar import BARConfig, central_view
+from common.base.augment import Augmentation, augment, change_background, compress, erase, move, recolour, soften
+from common.base.model import BARConfig, central_view
 
 MODEL = BARConfig(crop_size=64, input_size=48)
 HIGHER = BARConfig(crop_size=64, input_size=80, crop_fraction=1.25, crop_rise=0.171875)  # 80 px, 11 px up

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from common.difference.bank import load_bank
 from common.errors import DataError
 from common.files import only_writer
-from common.reference_bank import load_bank
 from scripts import build_reference_bank
 from scripts.build_reference_bank import build, parse_arguments
 from tests.bank_checks import Brightness, Colours, draw, words
@@ -23,7 +23,7 @@ ZOE = unicodedata.normalize("NFD", "Zoë")  # as a Mac names the folder
 @pytest.fixture(autouse=True)
 def encoder(monkeypatch):
     monkeypatch.setattr(build_reference_bank, "IdentityEncoder", Colours)
-    monkeypatch.setattr("scripts.bank_entries.threshold", lambda rate, comparisons: 0.3)
+    monkeypatch.setattr("scripts.references.entries.threshold", lambda rate, comparisons: 0.3)
 
 
 @pytest.fixture

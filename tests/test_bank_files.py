@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.bank_files import read_arrays
+from common.difference.bank import ReferenceBank, load_bank
+from common.difference.bank_files import read_arrays
 from common.errors import DataError, WeightsError
-from common.reference_bank import ReferenceBank, load_bank
 from tests.test_robustness import bank_parts
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from common.difference.bank import load_bank
 from common.errors import DataError
-from common.reference_bank import load_bank
-from scripts.bank_outliers import departures, notable
 from scripts.build_reference_bank import build
+from scripts.references.outliers import departures, notable
 from tests.bank_checks import Brightness, draw, words
 
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from common.age_distribution import gaussian_log_probs
-from common.bar import BAR, BARConfig, central_view, estimate, estimate_views, load_backbone_weights
-from common.checkpoints import fingerprint, load_bar, load_checkpoint, save_bar, save_checkpoint
+from common.base.distribution import gaussian_log_probs
+from common.base.model import BAR, BARConfig, central_view, estimate, estimate_views, load_backbone_weights
+from common.base.weight_files import vouch
+from common.base.weights import fingerprint, load_bar, save_bar
 from common.errors import WeightsError
-from common.weight_files import vouch
+from common.training.checkpoints import load_checkpoint, save_checkpoint
 
 SMALL = {"backbone": "tiny", "crop_size": 48, "input_size": 48}
 

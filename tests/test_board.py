@@ -10,9 +10,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet, TrainingOrder
 from AgeRegBaseline.AgeRegBaseline__main import main
-from common import board
-from common.augment import Augmentation, augment
-from common.bar import central_view
+from common.base.augment import Augmentation, augment
+from common.base.model import central_view
+from common.training import tensorboard as board
 from tests.conftest import TINY, with_intervals
 
 

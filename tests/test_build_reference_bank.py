@@ -8,11 +8,11 @@ import pytest
 import skimage.data
 from PIL import ExifTags, Image
 
-from common.correction import Faces
-from common.manifest import load_prepared
-from common.predictions import read_predictions
-from common.reference_bank import load_bank
-from common.user_references import start_of
+from common.data.manifest import load_prepared
+from common.data.predictions import read_predictions
+from common.difference.bank import load_bank
+from common.difference.corrector import Faces
+from common.difference.own_references import start_of
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from DiffPipeline6.DiffPipeline6__model import load_model
 from scripts.build_reference_bank import main as build

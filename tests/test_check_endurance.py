@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from scripts import check_endurance
-from scripts.check_endurance import Outcome, main, write_files
+from scripts.research import check_endurance
+from scripts.research.check_endurance import Outcome, main, write_files
 
 
 def test_few_files_pass_and_all_are_counted(diff_weights, capsys):

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from common.correction import Faces
-from common.manifest import load_prepared
-from common.metrics import paired_bootstrap
+from common.data.manifest import load_prepared
+from common.difference.corrector import Faces
+from common.evaluation.metrics import paired_bootstrap
 from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import load_model
 from scripts.compare_with_peers import WITH_ALL, WITH_OURS, Face, estimate, full_tool, main, read_faces, scopes

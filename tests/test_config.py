@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, asdict
 import pytest
 
 from AgeRegBaseline.AgeRegBaseline__config import PRESETS, AgeRegBaselineConfig, parse_arguments
-from common.config import read_config
+from common.training.config import read_config
 
 
 def refused(capsys, *words) -> str:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.crops import TEMPLATE, align_face, decode_image, load_image, resize_crop, similarity_transform
 from common.errors import ImageError
+from common.faces.alignment import TEMPLATE, align_face, resize_crop, similarity_transform
+from common.faces.images import decode_image, load_image
 
 POINTS = np.array(TEMPLATE)
 

@@ -10,11 +10,11 @@ import skimage.data
 from PIL import Image
 from scipy.io import savemat
 
-from common.faces import Face
-from common.manifest import load_prepared
-from scripts.data_readers_source import Source, from_table, gender_of, number
-from scripts.data_readers_tables import read_imdbclean
-from scripts.prepare_crops import faces_in
+from common.data.manifest import load_prepared
+from common.data.packing import faces_in
+from common.data.readers_tables import read_imdbclean
+from common.data.source import Source, from_table, gender_of, number
+from common.faces.detection import Face
 from scripts.prepare_data import main
 
 

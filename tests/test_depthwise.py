@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.depthwise import Float32DepthwiseBackward
+from common.training.depthwise import Float32DepthwiseBackward
 
 
 def gradients(layer: nn.Module, images: torch.Tensor, fast: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from common.controls import control_table, neighbour_median, recalibrations, residual_vote
-from common.correction import Faces
-from common.difference_heads import DifferenceOutput
-from common.embedded import EmbeddedFaces, bank_of, picture_names
-from common.manifest import load_prepared
-from common.metrics import paired_bootstrap
+from common.data.manifest import load_prepared
+from common.difference.bank import Found
+from common.difference.corrector import Faces
+from common.difference.embedded import EmbeddedFaces, bank_of, picture_names
+from common.difference.heads import DifferenceOutput
+from common.evaluation.controls import control_table, neighbour_median, recalibrations, residual_vote
+from common.evaluation.metrics import paired_bootstrap
 from common.pipeline import AgePredictBasicPipeline
-from common.reference_bank import Found
 from DiffPipeline6 import DiffPipeline6__train as train_module
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config, parse_arguments
 from DiffPipeline6.DiffPipeline6__controls import find_permuted, permute_references

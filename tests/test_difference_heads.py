@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from common.difference_heads import (
+from common.difference.heads import (
     AGGREGATIONS,
     HeadConfig,
     PooledDifferenceHead,

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from common import difference_weights, weight_files
-from common.checkpoints import WEIGHTS
-from common.difference_heads import HeadConfig, PooledDifferenceHead
-from common.difference_weights import base_of, load_difference, save_difference, share_bank
+from common.base import weight_files
+from common.base.weight_files import HASHES, stored_at, verified
+from common.difference import weights as difference_weights
+from common.difference.bank import load_bank
+from common.difference.heads import HeadConfig, PooledDifferenceHead
+from common.difference.weights import base_of, load_difference, save_difference, share_bank
 from common.errors import WeightsError
-from common.reference_bank import load_bank
-from common.weight_files import HASHES, stored_at, verified
+from common.files import WEIGHTS
 from DiffPipeline6.DiffPipeline6__model import load_model
 from Ep3Pipeline.Ep3Pipeline__model import load_model as load_ep3
 from scripts.hash_weights import main as hash_weights

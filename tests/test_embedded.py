@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common import embedded
-from common.embedded import Views, bank_of, embed_split, join, set_names
-from common.labels import SET_MARK
-from common.pairs import random_pairs
+from common.data.labels import SET_MARK
+from common.difference import embedded
+from common.difference.bank import ReferenceBank
+from common.difference.embedded import Views, bank_of, embed_split, join, set_names
+from common.evaluation.pairs import random_pairs
 from common.pipeline import AgePredictBasicPipeline
-from common.reference_bank import ReferenceBank
 from scripts import prepare_data
 from tests.test_prepare_changes import draw, label
 

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from common.correction import Correction, Corrector, Faces
-from common.difference_heads import Query, References
-from common.embedded import EmbeddedFaces, bank_of
+from common.difference.bank import EMPTY, Found, ReferenceBank
+from common.difference.corrector import Correction, Corrector, Faces
+from common.difference.embedded import EmbeddedFaces, bank_of
+from common.difference.heads import Query, References
 from common.pipeline import AgePredictBasicPipeline
-from common.reference_bank import EMPTY, Found, ReferenceBank
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 from Ep3Pipeline.Ep3Pipeline__controls import BlindHead
 from Ep3Pipeline.Ep3Pipeline__dataset import Data, ErrorSampler, base_errors, cached_batch, draw_some, fit_errors

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.controls import control_table
-from common.correction import Correction, Faces
-from common.manifest import load_prepared
-from common.predictions import read_predictions
-from common.reference_bank import ReferenceBank
+from common.data.manifest import load_prepared
+from common.data.predictions import read_predictions
+from common.difference.bank import ReferenceBank
+from common.difference.corrector import Correction, Faces
+from common.evaluation.controls import control_table
 from Ep3Pipeline import Ep3Pipeline__train as train_module
 from Ep3Pipeline.Ep3Pipeline__config import parse_arguments
 from Ep3Pipeline.Ep3Pipeline__controls import PermutedBank, RandomBank, parts_of

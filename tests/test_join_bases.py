@@ -7,14 +7,15 @@ import skimage.data
 import torch
 
 from AgeRegBaseline.AgeRegBaseline__config import PRESETS, AgeRegBaselineConfig
-from common.bar import BAR, BARConfig, central_view, load_backbone_weights
-from common.checkpoints import WEIGHTS, load_bar, save_bar
+from common.base.model import BAR, BARConfig, central_view, load_backbone_weights
+from common.base.onnx import export_onnx, load_onnx
+from common.base.two_networks import EDGEFACE_WINDOW, MOBILEFACENET_WINDOW, VIEW
+from common.base.weights import load_bar, save_bar
 from common.errors import WeightsError
-from common.onnx_backend import export_onnx, load_onnx
+from common.files import WEIGHTS
 from common.pipeline import AgePredictBasicPipeline
-from common.two_networks import EDGEFACE_WINDOW, MOBILEFACENET_WINDOW, VIEW
 from DiffPipeline6.DiffPipeline6__model import load_model
-from scripts.join_bases import join, main
+from scripts.release.join_bases import join, main
 
 SIZES = {"mobilefacenet": 88, "edgeface": 112}
 

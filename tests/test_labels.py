@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from common.data.labels import parse_age, parse_ages, person_key, read_table
 from common.errors import DataError
-from common.labels import parse_age, parse_ages, person_key, read_table
 
 
 @pytest.mark.parametrize(

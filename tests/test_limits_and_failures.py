@@ -14,11 +14,12 @@ from AgeRegBaseline import AgeRegBaseline__train as train
 from AgeRegBaseline.AgeRegBaseline__config import PRESETS, AgeRegBaselineConfig, parse_arguments
 from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet
 from AgeRegBaseline.AgeRegBaseline__main import main
-from common.checkpoints import load_bar, load_checkpoint, settings_of
+from common.base.weights import load_bar, settings_of
+from common.data.manifest import drawn
 from common.errors import DataError
-from common.manifest import drawn
-from common.metrics import interval_metrics, paired_bootstrap, point_metrics, summarise
-from common.runs import check_finite, new_run, sentence_of
+from common.evaluation.metrics import interval_metrics, paired_bootstrap, point_metrics, summarise
+from common.training.checkpoints import load_checkpoint
+from common.training.runs import check_finite, new_run, sentence_of
 from scripts.report_metrics import gain_lines, table_lines
 from tests.conftest import TINY
 
@@ -92,7 +93,7 @@ def test_a_run_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypat
     def full(path, text):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("common.runs.write_whole", full)
+    monkeypatch.setattr("common.training.runs.write_whole", full)
     with pytest.raises(DataError, match="No space left on device"):
         new_run(Place(str(tmp_path)), "any", [])
     assert not list((tmp_path / "any").iterdir())

@@ -7,11 +7,11 @@ from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet
 from AgeRegBaseline.AgeRegBaseline__main import main as train_main
 from AgeRegBaseline.AgeRegBaseline__model import compute_loss, teaching_loss
-from common.bar import BAROutput
-from common.checkpoints import load_bar, save_bar
+from common.base.model import BAROutput
+from common.base.weights import load_bar, save_bar
+from common.data.manifest import load_prepared
 from common.errors import DataError
-from common.manifest import load_prepared
-from scripts import make_teacher
+from scripts.release import make_teacher
 from tests.conftest import TINY
 
 AGES = torch.arange(0.0, 101.0)
@@ -89,7 +89,7 @@ def test_a_base_learns_from_its_teacher(taught, synthetic_set, tmp_path, capsys)
     a, b = (next((tmp_path / name).glob("*/*/history.csv")).read_text() for name in "ab")
     assert a != b
     assert train_main([*words, "--runs", str(tmp_path / "c"), "--teacher", str(tmp_path)]) == 2
-    assert "make them with scripts/make_teacher.py" in capsys.readouterr().err
+    assert "make them with scripts/release/make_teacher.py" in capsys.readouterr().err
 
 
 def test_soft_labels_follow_their_faces(taught, synthetic_set):

@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.data.predictions import COLUMNS, prediction_table, read_predictions, write_predictions
 from common.errors import DataError
-from common.files import plain_name
-from common.metrics import interval_metrics, point_metrics, summarise
-from common.paths import WEIGHTS
-from common.predictions import COLUMNS, prediction_table, read_predictions, write_predictions
+from common.evaluation.metrics import interval_metrics, point_metrics, summarise
+from common.files import WEIGHTS, plain_name
 from scripts.report_metrics import gain_lines
 from scripts.report_metrics import main as report_main
 

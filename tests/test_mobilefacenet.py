@@ -11,9 +11,10 @@ from torch.nn import Conv2d
 
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__train import start_run
-from common.bar import BAR, BARConfig, load_backbone_weights
+from common.base.mobilefacenet import FixedPReLU, MobileFaceNet, load_mobilefacenet, made_for_onnx
+from common.base.model import BAR, BARConfig, load_backbone_weights
 from common.errors import WeightsError
-from common.mobilefacenet import FixedPReLU, MobileFaceNet, load_mobilefacenet, made_for_onnx, recognition_graph
+from common.faces.identity import recognition_graph
 
 
 def pretrained() -> MobileFaceNet:

@@ -14,9 +14,9 @@ import torch
 from AgeRegBaseline import AgeRegBaseline__train as train
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet, TrainingOrder
-from common.checkpoints import load_checkpoint
 from common.errors import DataError
-from common.processes import own_part
+from common.training.checkpoints import load_checkpoint
+from common.training.distributed import own_part
 from tests.conftest import REPOSITORY, TINY
 from tests.test_training import with_intervals
 

@@ -11,9 +11,9 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
+from common.data.manifest import load_prepared
 from common.errors import DataError
-from common.manifest import load_prepared
-from common.metrics import point_metrics
+from common.evaluation.metrics import point_metrics
 from common.pipeline import AgePredictBasicPipeline
 from tests.conftest import REPOSITORY
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from AgeRegBaseline.AgeRegBaseline__infer2 import main as infer2
-from common.bar import BAR, BARConfig
-from common.checkpoints import load_bar, save_bar
+from common.base.model import BAR, BARConfig
+from common.base.onnx import FAST_FILE, MADE_OF, ONNX_FILE, export_fast, export_onnx
+from common.base.weight_files import vouch
+from common.base.weights import load_bar, save_bar
+from common.data.synthetic import render_face, sample_identity
 from common.errors import WeightsError
-from common.onnx_backend import FAST_FILE, MADE_OF, ONNX_FILE, export_fast, export_onnx
 from common.pipeline import RELEASED, AgePredictBasicPipeline
-from common.synthetic import render_face, sample_identity
-from common.weight_files import vouch
 from scripts.export_onnx import main as export_main
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from common.ordinal import (
+from common.difference.ordinal import (
     condor_loss,
     coral_loss,
     difference_levels,

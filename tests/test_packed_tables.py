@@ -7,12 +7,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from common import files, labels, predictions
-from common.checkpoints import WEIGHTS
+from common import files
+from common.data import labels, predictions
+from common.data.labels import read_table
+from common.data.predictions import (
+    COLUMNS,
+    check_out,
+    read_csv,
+    read_predictions,
+    to_csv,
+    write_predictions,
+    write_table,
+)
 from common.errors import DataError
-from common.files import plain_name, read_whole, write_whole
-from common.labels import read_table
-from common.predictions import COLUMNS, check_out, read_csv, read_predictions, to_csv, write_predictions, write_table
+from common.files import WEIGHTS, plain_name, read_whole, write_whole
 from DiffPipeline6.DiffPipeline6__controls import main as controls
 from DiffPipeline6.DiffPipeline6__sweep import main as sweep
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__infer import main as classes
@@ -20,9 +28,9 @@ from scripts.analyze_reg_model import main as analyze
 from scripts.calibrate_intervals import main as calibrate
 from scripts.compare_with_peers import read_external
 from scripts.evaluate_references import main as references
-from scripts.evaluate_robustness import main as robustness
-from scripts.explain_estimates import main as explain
 from scripts.report_metrics import main as metrics
+from scripts.research.evaluate_robustness import main as robustness
+from scripts.research.explain_estimates import main as explain
 
 READERS = [
     (controls, ["--table"]), (sweep, ["--table"]), (classes, ["--table"]), (robustness, ["--table"]),

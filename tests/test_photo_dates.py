@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 from PIL import ExifTags, Image
 
-from scripts.photo_dates import age_between, exif_date, folder_date, name_date, parse_date, parse_span
+from common.data.dates import age_between, exif_date, folder_date, name_date, parse_date, parse_span
 
 TAKEN, DIGITIZED, EDITED = (
     ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized, ExifTags.Base.DateTime,

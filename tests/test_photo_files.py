@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from common.crops import decode_image, load_image
-from common.drawing import new_figure, save_figure
 from common.errors import ImageError
-from common.photo_files import IMAGE_SUFFIXES, list_pictures, not_looked_at
+from common.faces.images import decode_image, load_image
+from common.faces.photo_files import IMAGE_SUFFIXES, list_pictures, not_looked_at
+from common.figures import new_figure, save_figure
 from tests.conftest import REPOSITORY
 
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)

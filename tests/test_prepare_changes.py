@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from common.data import packing as prepare_crops
+from common.data.manifest import crops_digest, load_prepared
 from common.errors import DataError
 from common.files import only_writer
-from common.manifest import crops_digest, load_prepared
-from scripts import prepare_crops, prepare_data
+from scripts import prepare_data
 from tests.conftest import REPOSITORY
 
 SIZE = 32
@@ -243,7 +244,7 @@ def test_names_twice_and_files_too_large_are_left_out_and_named(tmp_path, monkey
         member = tarfile.TarInfo("UTK/20_0_0_20170000.jpg.chip.jpg")
         member.size = 3
         tar.addfile(member, io.BytesIO(b"abc"))
-    monkeypatch.setattr("scripts.data_readers_source.LARGEST_FILE", 20_000)
+    monkeypatch.setattr("common.data.source.LARGEST_FILE", 20_000)
     with tarfile.open(path, "a") as tar:
         member = tarfile.TarInfo("UTK/90_0_0_20179999.jpg.chip.jpg")
         member.size = 20_001

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scripts.prepare_crops as prepare_crops
 import skimage.data
 from PIL import Image
 
-import scripts.prepare_crops as prepare_crops
 import scripts.prepare_data as prepare_data
-from common.crops import TEMPLATE
+from common.data.manifest import COLUMNS, age_bounds, load_prepared, read_manifest
+from common.data.readers import Entry, Source, read_fgnet, read_utkface
 from common.errors import DataError
-from common.faces import FaceDetector
-from common.manifest import COLUMNS, age_bounds, load_prepared, read_manifest
-from scripts.data_readers import Entry, Source, read_fgnet, read_utkface
+from common.faces.alignment import TEMPLATE
+from common.faces.detection import FaceDetector
 
 RNG = np.random.default_rng(0)
 

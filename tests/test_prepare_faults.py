@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from common.data.manifest import load_prepared
 from common.errors import DataError
-from common.manifest import load_prepared
 from scripts import prepare_data
 
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.age_distribution import expectation, gaussian_targets, interval_log_likelihood, median
-from common.age_index import AgeIndex
-from common.ordinal import difference_levels, hard_difference, level_probabilities, soft_difference
+from common.base.distribution import expectation, gaussian_targets, interval_log_likelihood, median
+from common.difference.age_index import AgeIndex
+from common.difference.ordinal import difference_levels, hard_difference, level_probabilities, soft_difference
 
 AGES = torch.arange(0.0, 101.0)
 few = settings(max_examples=60, deadline=None)

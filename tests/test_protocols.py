@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.errors import DataError
-from common.manifest import COLUMNS, SPLITS
-from common.splits import assign_splits
-from scripts.protocols import (
+from common.data.manifest import COLUMNS, SPLITS
+from common.data.protocols import (
     PROTOCOLS,
     Faces,
     Request,
@@ -23,6 +21,8 @@ from scripts.protocols import (
     split_table,
     training_split,
 )
+from common.data.splits import assign_splits
+from common.errors import DataError
 
 NO_PAIRS = np.empty((0, 2), np.int64)
 SUBJECT_EXCLUSIVE = ("subject-kfold", "subject-80-20", "leave-one-person-out")

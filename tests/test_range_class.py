@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
-from common.predictions import read_predictions
+from common.data.predictions import read_predictions
 from RangeClassOrdinalPipeline import RangeClassOrdinalPipeline__train as train_module
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig, RangeHeadConfig
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import (

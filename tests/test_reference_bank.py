@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from common.difference.bank import EMPTY, ReferenceBank, load_bank
 from common.errors import DataError, WeightsError
-from common.reference_bank import EMPTY, ReferenceBank, load_bank
 
 
 def bank(count: int = 40) -> ReferenceBank:

@@ -1,7 +1,7 @@
 import pytest
 
 from common.errors import DataError
-from scripts.refresh_tables import refreshed, tables_of
+from scripts.release.refresh_tables import refreshed, tables_of
 
 TEXT = """Before.
 

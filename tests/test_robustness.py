@@ -17,13 +17,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from AgeRegBaseline.AgeRegBaseline__infer2 import main as infer2
-from common.bar import BAR, BARConfig
-from common.checkpoints import load_bar, load_checkpoint, save_bar
-from common.crops import decode_image
+from common.base.model import BAR, BARConfig
+from common.base.weights import load_bar, save_bar
+from common.data.manifest import load_prepared
+from common.data.predictions import COLUMNS, read_predictions, write_predictions
+from common.difference.bank import ReferenceBank, load_bank
 from common.errors import ImageError, UserError, WeightsError
-from common.manifest import load_prepared
-from common.predictions import COLUMNS, read_predictions, write_predictions
-from common.reference_bank import ReferenceBank, load_bank
+from common.faces.images import decode_image
+from common.training.checkpoints import load_checkpoint
 from tests.conftest import REPOSITORY
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "tif": "TIFF", "gif": "GIF"}

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 import scripts.run_protocol as run_protocol
-from common.manifest import load_prepared
+from common.data.manifest import load_prepared
+from common.data.predictions import prediction_table, write_predictions
+from common.data.protocols import read_split_file, split_hash
 from common.pipeline import AgePredictBasicPipeline
-from common.predictions import prediction_table, write_predictions
 from scripts.prepare_data import main as prepare_main
-from scripts.protocols import read_split_file, split_hash
 from scripts.report_metrics import main as report_main
 from tests.conftest import TINY
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from common.manifest import load_prepared
+from common.data.manifest import load_prepared
 from scripts.select_faces import main
 
 

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from AgeRegBaseline.AgeRegBaseline__infer2 import main as infer_base
-from common.manifest import load_prepared
-from common.predictions import read_predictions
-from common.shards import owners
+from common.data.manifest import load_prepared
+from common.data.predictions import read_predictions
+from common.inference.shards import owners
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer_difference
 from tests.conftest import REPOSITORY
 

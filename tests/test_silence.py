@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
-DETECT = "import common.faces, skimage.data; print(len(common.faces.FaceDetector().detect(skimage.data.astronaut())))"
+DETECT = (
+    "import skimage.data; from common.faces.detection import FaceDetector; "
+    "print(len(FaceDetector().detect(skimage.data.astronaut())))"
+)
 
 
 def test_onnxruntime_makes_no_identity_and_no_queue_of_reports(tmp_path):

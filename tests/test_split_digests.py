@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.manifest import load_prepared
+from common.data.manifest import load_prepared
 from scripts.prepare_data import main
 from tests.conftest import REPOSITORY
 

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.data.manifest import SPLITS
+from common.data.splits import SHARES, assign_splits, components, conflicting, duplicate_pairs, equal_pairs, split_of
 from common.errors import DataError
-from common.manifest import SPLITS
-from common.splits import SHARES, assign_splits, components, conflicting, duplicate_pairs, equal_pairs, split_of
 
 
 def manifest(count: int, **columns) -> pd.DataFrame:

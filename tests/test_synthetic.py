@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.synthetic import generate_faces, linear_probe_mae, photograph, render_face, sample_identity
+from common.data.synthetic import generate_faces, linear_probe_mae, photograph, render_face, sample_identity
 
 
 def faces(people: list, age: float, size: int = 200, camera: int = 0) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.tables import error_figures, markdown, or_dash, signed_gain, with_interval
+from common.evaluation.tables import error_figures, markdown, or_dash, signed_gain, with_interval
 
 
 def test_markdown_escapes_bars_and_takes_whatever_str_writes():

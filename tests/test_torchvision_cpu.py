@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from common.torchvision_cpu import OPERATORS, allow_torchvision_import
+from common.base.torchvision_cpu import OPERATORS, allow_torchvision_import
 
 
 def run(code: str) -> str:
@@ -38,6 +38,6 @@ def test_existing_operators_are_left_alone():
 
 def test_a_cuda_build_is_left_alone(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr("common.torchvision_cpu.operators_load", lambda: pytest.fail("must not be asked"))
+    monkeypatch.setattr("common.base.torchvision_cpu.operators_load", lambda: pytest.fail("must not be asked"))
     assert allow_torchvision_import() == []
     assert OPERATORS == ("nms", "qnms")

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from scripts import train_release
-from scripts.train_release import Stage, main
+from scripts.release import train_release
+from scripts.release.train_release import Stage, main
 
 
 @pytest.fixture

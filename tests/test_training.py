@@ -16,12 +16,13 @@ from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet, TrainingOrder, evalu
 from AgeRegBaseline.AgeRegBaseline__main import main
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
 from AgeRegBaseline.AgeRegBaseline__train import mean_with_init
-from common.augment import Augmentation, augment
-from common.bar import BAROutput, central_view
-from common.checkpoints import load_bar, load_checkpoint
+from common.base.augment import Augmentation, augment
+from common.base.model import BAROutput, central_view
+from common.base.weights import load_bar
+from common.data.manifest import load_prepared
+from common.data.predictions import COLUMNS, read_predictions
 from common.errors import DataError, WeightsError
-from common.manifest import load_prepared
-from common.predictions import COLUMNS, read_predictions
+from common.training.checkpoints import load_checkpoint
 from tests.conftest import TINY, with_intervals
 
 AGES = torch.arange(0.0, 101.0)

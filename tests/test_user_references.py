@@ -5,21 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.correction import Faces
-from common.errors import DataError
-from common.inference import BaseEstimates
-from common.reference_bank import ReferenceBank, concatenate
-from common.user_references import (
+from common.difference.bank import ReferenceBank, concatenate
+from common.difference.corrector import Faces
+from common.difference.own_references import (
     Shifts,
     UserReferences,
     VoteSettings,
     domain_shift,
     fit_domain,
-    influence,
     personal_shift,
-    recognise,
-    who_is_asked,
 )
+from common.errors import DataError
+from common.inference.base import BaseEstimates
+from common.inference.own_references import influence, recognise, who_is_asked
 
 SETTINGS = VoteSettings()
 COUNTS = (0, 1, 2, 5, 20, 200)

@@ -13,14 +13,16 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
-from common import faces, mobilefacenet
-from common.bar import BAR, BARConfig, load_backbone_weights
-from common.checkpoints import WEIGHTS, load_bar, save_bar
+from common.base import mobilefacenet
+from common.base.intervals import IntervalCalibrator, load_calibrator, save_calibrators
+from common.base.model import BAR, BARConfig, load_backbone_weights
+from common.base.onnx import export_onnx
+from common.base.weight_files import HASHES, RANKS, READ, RELEASED_GRAPHS, check_graph, stored_at, verified, vouch
+from common.base.weights import load_bar, save_bar
 from common.errors import WeightsError
-from common.intervals import IntervalCalibrator, load_calibrator, save_calibrators
-from common.onnx_backend import export_onnx
+from common.faces import detection as faces
+from common.files import WEIGHTS, packaged
 from common.pipeline import AgePredictBasicPipeline
-from common.weight_files import HASHES, RANKS, READ, RELEASED_GRAPHS, check_graph, packaged, stored_at, verified, vouch
 from DiffPipeline6.DiffPipeline6__model import load_model
 from scripts.hash_weights import main as hash_weights
 from tests.conftest import REPOSITORY

@@ -1,0 +1,1 @@
+"""The base regressor: its networks, its weights, its intervals."""

@@ -1,0 +1,218 @@
+"""The files of a folder of weights: each is what config.json vouches for (SHA-256), and fits before it is built.
+
+A hash says that a file is the one that was released; it says nothing of who released it. So every graph but those that
+this code itself knows is also held to a list of operators, and every size is bounded before memory is taken.
+"""
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from common.errors import WeightsError
+from common.files import WEIGHTS, write_whole
+
+MODEL_FILE, CONFIG_FILE, BANK_FILE = "model.safetensors", "config.json", "bank.npz"
+BANK = "bank"  # key of config.json: the folder of weights/ that holds the bank, if that is another one
+HASHES = "sha256"  # key of config.json: hash by file name
+READ = (MODEL_FILE, "model.onnx", "model_int8.onnx", BANK_FILE, "intervals.json")  # what inference reads
+LARGEST_CONFIG, LARGEST_HEADER, LARGEST_FILE = 2**20, 2**20, 2**30  # bytes
+RANKS = {"images": 4, "age": 1, "log_probs": 2, "embedding": 2}  # axes of what a graph takes and gives
+RELEASED_GRAPHS = (  # SHA-256; importing onnx to look through these would take half a second of every start
+    "aa351a8dd10a6b6c1571287b84e3ddae58400b2bfa3a157f6d11a4a1ebe4bc0f",
+    "26d2598cdd85dac43d092b044d5c0cd1a6d3b4052e8729fb15fe48e6c4fdb823",
+    "2e594af4fd7341a9b3b865a371e4752fb44d9a8f337b80857c4ef5f4f6e7cf9c",
+)
+OPERATORS = {
+    "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv",
+    "Cos", "CumSum", "DequantizeLinear", "Div", "Erf", "Exp", "Expand", "Flatten", "Gather", "GatherElements",
+    "Gemm", "GlobalAveragePool", "Greater", "Identity", "LayerNormalization", "Less", "LogSoftmax", "MatMul",
+    "MaxPool", "Mul", "Not", "PRelu", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceMean", "ReduceSum", "Relu",
+    "Reshape", "Shape", "Sigmoid", "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose",
+    "Unsqueeze", "Where",
+}  # fmt: skip
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """config.json of a folder of weights; raises WeightsError if it is none, or too large to be one."""
+    path = folder / CONFIG_FILE
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise WeightsError(f"{path} is too large to describe weights; get the weights again.")
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(f"{path} describes no weights ({error}).") from None
+    if not isinstance(settings, dict) or not isinstance(settings.get(HASHES, {}), dict):
+        raise WeightsError(f"{path} describes no weights (it is no table of settings).")
+    return settings
+
+
+def folder_name(said: object) -> str:
+    """The name of a folder of weights/ that a config.json says: of a path the last part, so that none lies outside.
+
+    Raises WeightsError for what names no folder.
+    """
+    name = Path(str(said)).name
+    if name in ("", "..") or "\0" in name or len(name.encode(errors="replace")) > 255:
+        raise WeightsError(f"{CONFIG_FILE} names no folder of weights ({str(said)[:60]!r}); get the weights again.")
+    return name
+
+
+def stored_at(folder: Path, name: str) -> Path:
+    """Where a file of a folder of weights is: in it; of a bank else in the folder of weights/ that BANK names.
+
+    Raises WeightsError for a config.json that is none.
+    """
+    path = folder / name
+    if name != BANK_FILE or path.exists() or not (folder / CONFIG_FILE).is_file():
+        return path
+    settings = read_settings(folder)
+    return WEIGHTS / folder_name(settings[BANK]) / name if BANK in settings else path
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raise WeightsError, one sentence, where a folder of weights cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WeightsError(f"The weights {folder} cannot be written ({reason}); give a place with room.") from None
+
+
+def verified(path: Path, largest: int = LARGEST_FILE) -> bytes:
+    """The bytes of a file of a folder of weights; raises WeightsError unless config.json beside it vouches for them.
+
+    A bank may be in another folder (see `stored_at`). A folder without any hash is read with one warning.
+    """
+    folder, name = path.parent, path.name
+    path = stored_at(folder, name)
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path} is no regular file; get the weights again.")
+    if path.stat().st_size > largest:
+        raise WeightsError(f"{path} is too large ({path.stat().st_size / 2**20:.0f} MiB); get the weights again.")
+    data = path.read_bytes()
+    hashes = read_settings(folder).get(HASHES)
+    if hashes is None:
+        _warn(folder)
+    elif name not in hashes:
+        raise WeightsError(f"{path} is not vouched for; if you trust it, run scripts/hash_weights.py {folder}")
+    elif hashes[name] != hashlib.sha256(data).hexdigest():
+        voucher = f"{CONFIG_FILE} beside it" if path.parent == folder else folder / CONFIG_FILE
+        raise WeightsError(f"{path} is not the file that {voucher} vouches for; get the weights again.")
+    return data
+
+
+@cache  # once a folder
+def _warn(folder: Path) -> None:
+    print(
+        f"{folder} has no hashes to verify its files by; python scripts/hash_weights.py {folder} adds them.",
+        file=sys.stderr,
+    )
+
+
+def vouch(folder: Path, *names: str) -> None:
+    """Note the hashes of these files in config.json; without names those of all that are there (a fresh folder)."""
+    settings = read_settings(folder)
+    if names and HASHES not in settings:  # an older folder: its other files would be vouched for unseen
+        return
+    found = {name: stored_at(folder, name) for name in names or READ}
+    fresh = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items() if path.is_file()}
+    settings[HASHES] = settings.get(HASHES, {}) | fresh if names else fresh
+    with writing(folder):
+        write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
+
+
+def load_into(make: Callable[[], nn.Module], path: Path, kind: str) -> nn.Module:
+    """The module that `make` makes, with the tensors of a verified safetensors file as float32.
+
+    Names and shapes are compared before any memory is taken for either. Raises WeightsError if they do not fit, or if
+    a number is not finite.
+    """
+    data = verified(path)
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(value.shape) for name, value in make().state_dict().items()}
+        stored = _shapes(data)
+        if stored != wanted:
+            name = next(iter(sorted(set(stored.items()) ^ set(wanted.items()))))[0]
+            raise RuntimeError(f"{name} is {stored.get(name, 'missing')}, should be {wanted.get(name, 'absent')}")
+        tensors: dict[str, Tensor] = {name: value.float() for name, value in load(data).items()}
+        module = make()
+        module.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, MemoryError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} does not hold {kind} that fits its {CONFIG_FILE} ({reason}).") from None
+    if not all(value.isfinite().all() for value in module.state_dict().values()):
+        raise WeightsError(f"{path} holds numbers that are not finite; get the weights again.")
+    return module
+
+
+def _shapes(data: bytes) -> dict[str, tuple[int, ...]]:
+    """Shapes by name from the header of a safetensors file; raises ValueError."""
+    length = int.from_bytes(data[:8], "little")
+    if not 2 <= length <= min(LARGEST_HEADER, len(data) - 8):
+        raise ValueError("it is no safetensors file")
+    header = json.loads(data[8 : 8 + length])
+    header.pop("__metadata__", None)
+    return {name: tuple(entry["shape"]) for name, entry in header.items()}
+
+
+def check_graph(data: bytes, path: Path) -> None:
+    """Raise WeightsError for an ONNX graph with operators that no export of ours has, or with more outside of it.
+
+    The graphs released with this code, known to it by their hashes, are as trustworthy as it and not looked through.
+    """
+    if hashlib.sha256(data).hexdigest() in RELEASED_GRAPHS:
+        return
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's own errors for a file that is no graph
+        raise WeightsError(f"{path} is no ONNX graph ({type(error).__name__}).") from None
+    graph = model.graph
+    foreign = sorted({node.op_type for node in graph.node} - OPERATORS)
+    inner = any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute)
+    outside = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(graph))
+    sparse = any(attribute.HasField("sparse_tensor") for node in graph.node for attribute in node.attribute)
+    domains = {node.domain for node in graph.node} - {"", "ai.onnx"}
+    if foreign or inner or outside or sparse or domains or model.functions or graph.sparse_initializer:
+        what = f"the operator {foreign[0]}" if foreign else "parts that no export of ours has"
+        raise WeightsError(f"{path} has {what}; make the graph with scripts/export_onnx.py.")
+    ends = [(part.name, len(part.type.tensor_type.shape.dim)) for part in (*graph.input, *graph.output)]
+    if ends != list(RANKS.items()):
+        raise WeightsError(f"{path} takes or gives other than {', '.join(RANKS)}; make it with scripts/export_onnx.py.")
+    _check_numbers(graph, path)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every tensor stored in a graph: its initializers, and those in attributes of its nodes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
+
+
+def _check_numbers(graph: Any, path: Path) -> None:
+    import numpy as np
+    from onnx.numpy_helper import to_array
+
+    for tensor in _tensors(graph):
+        if math.prod(tensor.dims) > LARGEST_FILE:
+            raise WeightsError(f"{path} declares a tensor that is too large; get the weights again.")
+        values = to_array(tensor)
+        if values.dtype.kind == "f" and not np.isfinite(values.astype(np.float32)).all():
+            raise WeightsError(f"{path} holds numbers that are not finite; get the weights again.")

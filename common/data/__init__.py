@@ -1,0 +1,1 @@
+"""Data sets: labels, manifests, splits, prepared folders."""

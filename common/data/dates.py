@@ -1,0 +1,141 @@
+"""When a photo was taken, and how old somebody was then: from EXIF, from names of files and folders, from a table."""
+
+import io
+import re
+import warnings
+from datetime import date, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import ExifTags, Image
+
+from common.errors import ImageError
+from common.faces.photo_files import read_bytes
+
+YEAR = 365.2425  # days
+EARLIEST = 1800  # no photo, and nobody on one, is older
+ISO = re.compile(r"(\d{4})(?:([-:])(\d\d?)(?:\2(\d\d?))?)?(?:[ T].*)?", re.DOTALL)
+COMPACT = re.compile(r"(\d{4})()(\d\d)(\d\d)")
+DAY_FIRST = re.compile(r"(\d\d?)\.\s?(\d\d?)\.\s?(\d{4})")
+YEAR_FOLDER = re.compile(r"(?:18|19|20)\d\d")
+# 1987-06, 1987-06-30 (also with _ or . between all three), 19870630; nothing within a longer number
+IN_NAME = re.compile(
+    r"(?<!\d)(?:(?:18|19|20)\d\d([-_.])\d\d\1\d\d|(?:18|19|20)\d\d-\d\d(?!-\d)|(?:18|19|20)\d{6})(?!\d)"
+)
+UNDATED = (
+    "no age: its photo date is not known; date it by EXIF, by a folder or name like 1987 or 1987-06, by photo_date "
+    "in a CSV, by --year-pattern, or give its age by --age-pattern"
+)
+
+
+class Span(NamedTuple):
+    """The first and the last day that a date stated as a day, a month or a year can mean."""
+
+    first: date
+    last: date
+
+    @property
+    def middle(self) -> date:
+        """The day in the middle of it."""
+        return self.first + (self.last - self.first) / 2
+
+
+def parse_span(text: str) -> Span:
+    """The days that a date can mean: 1987-06-30, 1987:06:30 (EXIF), 19870630, 30.6.1987 (day first), 1987-06 or 1987.
+
+    Raises ValueError for anything else, and for days that there never were.
+    """
+    text = str(text).strip("\0 \t\r\n")
+    shown = f"'{text[:40]}'"
+    if match := DAY_FIRST.fullmatch(text):
+        day, month, year = (int(part) for part in match.groups())
+    elif match := ISO.fullmatch(text) or COMPACT.fullmatch(text):
+        year, month, day = int(match[1]), int(match[3] or 0), int(match[4] or 0)
+    else:
+        raise ValueError(f"{shown} is no date like 1987-06-30")
+    if year < EARLIEST:
+        raise ValueError(f"{shown} is an impossible date")
+    try:
+        if not month:
+            return Span(date(year, 1, 1), date(year, 12, 31))
+        if day:
+            return Span(date(year, month, day), date(year, month, day))
+        following = date(year + month // 12, month % 12 + 1, 1)
+        return Span(date(year, month, 1), following - timedelta(days=1))
+    except ValueError:
+        raise ValueError(f"{shown} is an impossible date") from None
+
+
+def parse_date(text: str) -> date:
+    """The date of `parse_span`; of a month or a year its middle. Raises ValueError."""
+    return parse_span(text).middle
+
+
+def age_between(birth: str, photo: str) -> float | str:
+    """Age in years at the photo, or why it is unknown."""
+    if not birth.strip():
+        return "no age: its birth date is not known"
+    if not photo.strip():
+        return UNDATED
+    try:
+        born, taken = parse_span(birth), parse_span(photo)
+    except ValueError as error:
+        return f"no age: {error}"
+    if taken.first > date.today() + timedelta(days=1):  # a day for the time zones
+        return f"impossible date: '{photo.strip()}' is in the future"
+    if taken.last < born.first:
+        return f"impossible date: '{photo.strip()}' is before the birth on {birth.strip()}"
+    return max(0.0, (taken.middle - born.middle).days / YEAR)
+
+
+def exif_date(path: Path, trust_edit_date: bool = False) -> str:
+    """The date a picture was taken as its camera wrote it (DateTimeOriginal, DateTimeDigitized), '' if it did not.
+
+    `trust_edit_date` also takes DateTime, which programs set when they edit or scan a picture.
+    """
+    try:
+        data = read_bytes(path, str(path))
+    except ImageError:
+        return ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:
+                exif = image.getexif()
+            taken = exif.get_ifd(ExifTags.IFD.Exif)
+        stated = [taken.get(ExifTags.Base.DateTimeOriginal), taken.get(ExifTags.Base.DateTimeDigitized)]
+        stated += [exif.get(ExifTags.Base.DateTime)] if trust_edit_date else []
+        texts = [str(text).strip("\0 ") for text in stated if text]
+        return next((text for text in texts if re.search("[1-9]", text)), "")  # "0000:00:00 …" is a camera's unknown
+    except Exception:  # whatever a broken or hostile header makes a decoder raise: no date
+        return ""
+
+
+def name_date(parts: tuple[str, ...], pattern: re.Pattern | None = None) -> str:
+    """The date that a file's name, or else the innermost of its folders that has one, states; '' if none does.
+
+    `parts` are its folders and its name. `pattern` reads it (its group) from the name instead. Raises ValueError
+    if name and folder contradict each other, or for a `pattern` that finds no date.
+    """
+    *folders, name = parts
+    if pattern and (match := pattern.search(name)):
+        if not match[1]:
+            raise ValueError(f"--year-pattern finds no year in '{name}'")
+        return match[1]
+    of_name = IN_NAME.search(name)
+    dates = [folder_date(folder) for folder in reversed(folders)]
+    of_folder = next((found for found in dates if found), "")
+    if not of_name:
+        return of_folder
+    if of_folder and of_folder[:4] != of_name[0][:4]:
+        raise ValueError(f"its name says {of_name[0][:4]} and its folder {of_folder[:4]}")
+    return re.sub("[_.]", "-", of_name[0])
+
+
+def folder_date(folder: str) -> str:
+    """The date that a folder's name states (1987, 1987-06 Summer), '' if it states none."""
+    if YEAR_FOLDER.fullmatch(folder.strip()):
+        return folder.strip()
+    match = IN_NAME.search(folder)
+    return re.sub("[_.]", "-", match[0]) if match else ""

@@ -1,0 +1,120 @@
+"""The predictions table: what every inference writes and every report reads, one row per face."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from common.data.manifest import age_bounds
+from common.errors import DataError
+from common.faces.photo_files import IMAGE_SUFFIXES
+from common.files import LARGEST_UNPACKED, is_packed, read_whole, unpacking, write_whole
+
+COLUMNS = [
+    "id", "path", "face", "box", "status", "true_age", "base_age", "age", "interval_low", "interval_high",
+    "n_references", "reference_ids", "reference_spread", "person", "gender", "group", "true_age_min", "true_age_max",
+]  # fmt: skip
+OK = "ok"  # status of a face that was estimated; any other status is the reason why it was not
+NOT_FINITE = "the estimate is not a number"
+
+
+def prediction_table(manifest: pd.DataFrame, ages: np.ndarray) -> pd.DataFrame:
+    """Predictions [N rows, COLUMNS] of a base regressor (no references) for the rows of a manifest.
+
+    `ages` [N] are estimates in years. `true_age` is the exact label, empty for an interval label; its bounds
+    are in `true_age_min` and `true_age_max` (equal for an exact label).
+    """
+    low, high = age_bounds(manifest)
+    table = pd.DataFrame("", index=range(len(manifest)), columns=COLUMNS, dtype=object)
+    for column in ("id", "path", "person", "gender", "group"):
+        table[column] = manifest[column].to_numpy()
+    table["face"], table["status"], table["n_references"] = 0, OK, 0
+    table["true_age"] = np.where(low == high, low, np.nan)
+    table["true_age_min"], table["true_age_max"] = low, high
+    table["base_age"] = table["age"] = np.asarray(ages, float)
+    return table
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """A predictions table as the text of a CSV, COLUMNS before any others, numbers with two decimals."""
+    further = [name for name in table.columns if name not in COLUMNS]
+    return table[[*COLUMNS, *further]].to_csv(index=False, float_format="%.2f")
+
+
+def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a predictions table as CSV (see `to_csv`), packed as .csv.gz; raises DataError if it cannot be written."""
+    write_text(to_csv(table), path)
+
+
+def write_table(table: pd.DataFrame, path: str | Path, digits: int) -> None:
+    """Write any table of results as CSV, numbers with so many decimals; raises DataError as `write_predictions`."""
+    write_text(table.to_csv(index=False, float_format=f"%.{digits}f"), path)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write a file of results, its folder made if need be; an older file stays whole until the new one is.
+
+    Raises DataError if that place cannot be written.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
+    except OSError as error:
+        raise DataError(f"The predictions cannot be written to {path} ({error.strerror}).") from None
+
+
+def check_out(path: Path, columns: tuple[str, ...] = ("path", "age", "status")) -> None:
+    """Raise DataError for a place where no table with these columns may be written, before anything is computed.
+
+    That is a picture's name, a file that holds something else, and a folder that cannot be written to.
+    """
+    place = path.resolve()  # where a link leads to
+    if {path.suffix.lower(), place.suffix.lower()} & IMAGE_SUFFIXES:
+        raise DataError(f"{path} has the name of a picture; give --out a name like ages.csv.")
+    if os.path.isdir(path):
+        raise DataError(f"{path} is a folder; give --out a name like {path / 'ages.csv'}.")
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe
+        return
+    folder = next(parent for parent in place.parents if os.path.exists(parent))
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise DataError(f"The predictions cannot be written to {path} (nothing can be made in {folder}).")
+    if os.path.isfile(path) and os.path.getsize(path) and not set(columns) <= _header(path):
+        raise DataError(f"{path} is there and holds no predictions; give --out another name or remove it.")
+
+
+def _header(path: Path) -> set[str]:
+    try:
+        with unpacking(path) as file:
+            return set(file.readline(65536).decode("utf-8-sig", errors="replace").strip().split(","))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); give --out another name.") from None
+
+
+def without_numbers(table: pd.DataFrame) -> np.ndarray:
+    """Mask [N] bool of estimated faces whose age is no finite number; they get a status of their own and no age."""
+    bad = (table["status"] == OK) & ~np.isfinite(table[["age", "base_age"]].to_numpy(float)).all(axis=1)
+    table.loc[bad, "status"] = NOT_FINITE
+    table.loc[bad, ["age", "base_age", "interval_low", "interval_high"]] = np.nan
+    return bad.to_numpy()
+
+
+def read_csv(path: str | Path, kind: str = "CSV table", dtype: dict[str, Any] | None = None) -> pd.DataFrame:
+    """A CSV of results, plain or packed (.csv.gz), as pandas reads it; raises DataError if it cannot be read."""
+    try:
+        return pd.read_csv(io.BytesIO(read_whole(path, LARGEST_UNPACKED)) if is_packed(path) else path, dtype=dtype)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path} cannot be read as a {kind} ({error}).") from None
+
+
+def read_predictions(path: str | Path) -> pd.DataFrame:
+    """Read a predictions table; ages are float64 years (NaN if empty). Raises DataError if it is none."""
+    table = read_csv(path, "predictions table", dict.fromkeys(("id", "path", "person", "gender", "group"), str))
+    missing = [column for column in ("age", "status", "true_age_min", "true_age_max") if column not in table.columns]
+    if missing:
+        raise DataError(f"{path} is no predictions table: it has no column {missing[0]}.")
+    for column in ("person", "gender", "group"):
+        table[column] = table[column].fillna("") if column in table.columns else ""
+    return table

@@ -1,0 +1,1 @@
+"""References and what the difference to them says."""

@@ -1,0 +1,109 @@
+"""Released weights of a difference pipeline: head (safetensors), settings, bank, and which base they are for."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from common.base.regressor import RELEASED as BASE_RELEASED
+from common.base.regressor import AgePredictBasicPipeline
+from common.base.weight_files import (
+    BANK,
+    BANK_FILE,
+    folder_name,
+    load_into,
+    read_settings,
+    stored_at,
+    verified,
+    vouch,
+    writing,
+)
+from common.base.weights import CONFIG_FILE, MODEL_FILE, require, write_tensors
+from common.difference.bank import ReferenceBank, load_bank
+from common.errors import WeightsError
+from common.files import WEIGHTS, write_whole
+
+OWN_BASE = "base"
+
+
+class DifferenceWeights(NamedTuple):
+    """What a folder of weights holds: base pipeline, head in evaluation mode, bank, and the window of retrieval."""
+
+    pipeline: AgePredictBasicPipeline
+    head: nn.Module
+    bank: ReferenceBank
+    window: float
+
+
+def save_difference(folder: Path, head: nn.Module, bank: ReferenceBank, base: Path, notes: dict[str, Any]) -> Path:
+    """Write head (float16), bank and config.json; a base that is not one of weights/ is copied into <folder>/base.
+
+    `head.config` is the dataclass the head was made from; `notes["training"]` are the settings of the training.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.half().cpu().contiguous() for name, value in head.state_dict().items()}
+    write_tensors(tensors, folder / MODEL_FILE)
+    bank.save(folder / BANK_FILE)
+    own = {field.name: getattr(head.config, field.name) for field in fields(head.config)}
+    released = base.resolve().parent == WEIGHTS.resolve()
+    name = {"base": base.resolve().name} if released else {}
+    document = {"head": own, **name, "base_fingerprint": bank.fingerprint, **notes}
+    with writing(folder):
+        write_whole(folder / CONFIG_FILE, json.dumps(document, indent=1) + "\n")
+        vouch(folder)
+        if not released and base.resolve() != (folder / OWN_BASE).resolve():
+            shutil.copytree(base, folder / OWN_BASE, dirs_exist_ok=True)
+    return folder
+
+
+def base_of(folder: Path) -> Path:
+    """Where the base of a difference regressor is: in its folder, or the one of weights/ that its config.json names.
+
+    Older files name none: theirs is AgeRegBaseline. Raises WeightsError for a file that is none.
+    """
+    if (folder / OWN_BASE).is_dir():
+        return folder / OWN_BASE
+    return WEIGHTS / folder_name(read_settings(folder).get("base", BASE_RELEASED.name))
+
+
+def share_bank(folder: Path) -> None:
+    """Leave the bank of released weights to another folder of weights/ that has the same one, and name that folder.
+
+    Does nothing if there is none. Its hash stays in config.json. Raises WeightsError if that cannot be written.
+    """
+    own = folder / BANK_FILE
+    for other in sorted(WEIGHTS.glob(f"*/{BANK_FILE}")) if own.is_file() else ():
+        if other.parent.resolve() != folder.resolve() and other.read_bytes() == own.read_bytes():
+            with writing(folder):
+                settings = read_settings(folder) | {BANK: other.parent.name}
+                write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
+                own.unlink()
+            return
+
+
+def load_difference(
+    folder: str | Path, pipeline_name: str, make_head: Callable[[dict[str, Any]], nn.Module], device: str = "auto"
+) -> DifferenceWeights:
+    """Load what `save_difference` wrote; `make_head` makes a head from the stored settings; raises WeightsError.
+
+    The base (see `base_of`) must be the one the bank was made with; the bank may be in another folder (`stored_at`).
+    """
+    folder = Path(folder)
+    require(folder, (MODEL_FILE, CONFIG_FILE), pipeline_name)
+    stored = stored_at(folder, BANK_FILE)
+    require(stored.parent, (BANK_FILE,), pipeline_name)
+    pipeline = AgePredictBasicPipeline.from_weights(base_of(folder), device)
+    verified(folder / BANK_FILE)
+    bank = load_bank(stored, pipeline.fingerprint)
+    settings = read_settings(folder)
+    try:
+        window, how = float(settings["training"]["reference_window"]), settings["head"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{folder} does not hold a difference regressor that fits its config ({error}).") from None
+    head = load_into(lambda: make_head(how), folder / MODEL_FILE, "a difference regressor")
+    return DifferenceWeights(pipeline, head.to(pipeline.device).eval(), bank, window)

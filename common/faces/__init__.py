@@ -1,0 +1,1 @@
+"""Faces in pictures: reading, finding, aligning and recognising them."""

@@ -1,0 +1,133 @@
+"""From the bytes of a picture to RGB uint8, upright, in bounded memory."""
+
+import io
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+from pillow_heif import register_heif_opener
+
+from common.errors import ImageError
+from common.faces.photo_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from common.faces.photo_files import is_drawing, read_bytes
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM")
+MOST_MEMORY = 520_000_000  # bytes that a picture may take while it is decoded
+PIXEL_BYTES = {"WEBP": 22, "AVIF": 12, "HEIF": 12, "JPEG2000": 19}  # that decoding takes for a pixel, buffers included
+PLAIN_BYTES, PROGRESSIVE_BYTES = 7, 6  # of any other format: Pillow's picture and ours; more for a progressive JPEG
+STRIP = 1_000_000  # pixels turned into RGB at once
+SMALLEST_SIDE = 16  # pixels; below it there is no face to look at
+
+
+def load_image(path: str | Path) -> np.ndarray:
+    """Read a picture file as [H, W, 3] uint8 RGB, upright; raises ImageError if it cannot be used."""
+    return decode_image(read_bytes(path, str(path)), str(path))
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decode the bytes of a picture into [H, W, 3] uint8 RGB, upright; raises ImageError naming `name`."""
+    if not data:
+        raise ImageError(f"{name}: the file is empty.")
+    if is_drawing(data):
+        raise ImageError(f"{name}: this is a drawing of age-by-difference itself, not a photo.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of broken EXIF
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            register_heif_opener()
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                _fit_memory(picture)
+                _say_if_several(picture, name)
+                image, orientation = _to_rgb(picture), _orientation(picture)
+            image = _upright(image, orientation)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"{name}: the picture is too large; shrink it below 89 megapixels.") from None
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: this is not a picture in a known format (JPEG, PNG, WebP, …).") from None
+    except MemoryError:
+        raise ImageError(f"{name}: the picture needs more memory than there is.") from None
+    except Exception as error:  # decoders raise whatever their parsers do
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: the picture is broken ({why}).") from None
+    if min(image.shape[:2]) < SMALLEST_SIDE:
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise ImageError(f"{name}: the picture is too small ({size} px, at least {SMALLEST_SIDE} needed).")
+    return image
+
+
+def _fit_memory(picture: Image.Image) -> None:
+    """Have a JPEG decoded at half its size where it would take too much memory; raises ImageError if that is too much.
+
+    The picture is opened, but not decoded yet.
+    """
+    pixels, each = picture.width * picture.height, PIXEL_BYTES.get(picture.format, PLAIN_BYTES)
+    progressive = PROGRESSIVE_BYTES if picture.info.get("progressive") else 0
+    if picture.format in ("JPEG", "MPO") and pixels * (each + progressive) > MOST_MEMORY:
+        picture.draft("RGB", (picture.width // 2, picture.height // 2))
+        each = each / 4
+    if pixels * (each + progressive) > MOST_MEMORY:
+        most = int(MOST_MEMORY / (each + progressive) / 10**6)
+        raise ImageError(f"the picture is too large for its kind; shrink it below {most} megapixels.")
+
+
+def _say_if_several(picture: Image.Image, name: str) -> None:
+    if picture.format in ("TIFF", "GIF", "WEBP") and getattr(picture, "is_animated", False):
+        print(f"{name}: only the first of its pages or frames is looked at.", file=sys.stderr)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The EXIF orientation 1 to 8; 1 if it is not said or the EXIF data is broken."""
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # whatever it holds, EXIF never costs the picture
+        return 1
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    turned = {
+        2: lambda: image[:, ::-1],
+        3: lambda: image[::-1, ::-1],
+        4: lambda: image[::-1],
+        5: lambda: image.swapaxes(0, 1),
+        6: lambda: image[::-1].swapaxes(0, 1),
+        7: lambda: image[::-1, ::-1].swapaxes(0, 1),
+        8: lambda: image[:, ::-1].swapaxes(0, 1),
+    }
+    return np.ascontiguousarray(turned[orientation]()) if orientation in turned else image
+
+
+def _to_rgb(picture: Image.Image) -> np.ndarray:
+    """A picture as [H, W, 3] uint8 RGB, strip by strip, so that it is in memory twice at most."""
+    picture.load()
+    image = np.empty((picture.height, picture.width, 3), np.uint8)
+    step = max(1, STRIP // picture.width)
+    boxes = [(0, top, picture.width, min(picture.height, top + step)) for top in range(0, picture.height, step)]
+    deep = picture.mode in ("I", "F") or picture.mode.startswith("I;16")
+    brightest = max(_numbers(picture.crop(box)).max() for box in boxes) if deep and picture.mode == "F" else 65535.0
+    for box in boxes:
+        part = picture.crop(box)
+        image[box[1] : box[3]] = _deep_to_rgb(_numbers(part), brightest) if deep else _strip_to_rgb(part)
+    return image
+
+
+def _numbers(picture: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(picture, np.float64))  # [H, W] 16-bit grey, or floats in 0..1 or 0..255
+
+
+def _deep_to_rgb(values: np.ndarray, brightest: float) -> np.ndarray:
+    nominal = 65535.0 if brightest > 255 else 255.0 if brightest > 1 else 1.0
+    scale = 255.0 / nominal
+    grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _strip_to_rgb(picture: Image.Image) -> np.ndarray:
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, picture)
+    return np.asarray(picture.convert("RGB"))

@@ -1,0 +1,1 @@
+"""What every inference does alike: inputs, options, tables, drawings."""

@@ -1,0 +1,86 @@
+"""What an inference prints of its ages, and its exit status."""
+
+import argparse
+import sys
+
+import numpy as np
+import pandas as pd
+
+from common.data.predictions import OK, without_numbers, write_predictions
+from common.evaluation.metrics import paired_bootstrap, summarise
+from common.evaluation.tables import error_figures
+
+
+def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = 40) -> None:
+    """Print the ages (of up to `limit` faces), the errors where ages are known, and what failed (on stderr).
+
+    `corrected` shows the base's estimate beside the age.
+    """
+    good, failed = table[table["status"] == OK], table[table["status"] != OK]
+    if 0 < len(good) <= limit:
+        labelled = good["true_age_min"].notna().any()
+        base = f" {'base':>6s}" if corrected else ""
+        span = "    interval" if good["interval_low"].notna().any() else ""
+        print(f"{'picture':44s} {'face':>4s}{base} {'age':>6s}{span}" + ("  true age" if labelled else ""))
+        for row in good.itertuples():
+            truth = "" if np.isnan(row.true_age_min) else f"  {_span(row.true_age_min, row.true_age_max)}"
+            base = f" {row.base_age:6.1f}" if corrected else ""
+            span = "" if np.isnan(row.interval_low) else f"  {row.interval_low:3.0f} to {row.interval_high:3.0f}"
+            print(f"{_shortened(row.path, 44):44s} {row.face:4d}{base} {row.age:6.1f}{span}{truth}")
+    elif len(good):
+        print(f"{len(good)} faces estimated.")
+    labelled = good[good["true_age_min"].notna()]
+    if len(labelled):
+        for kind, part in summarise(labelled).items():
+            if isinstance(part, dict):
+                print(f"{kind} labels: " + "  ".join(f"{key} {value}" for key, value in part["all"].items()))
+    for row in failed.itertuples():
+        print(f"not estimated: {row.path}: {row.status}", file=sys.stderr)
+
+
+def report(table: pd.DataFrame, arguments: argparse.Namespace) -> int:
+    """Print the ages and their errors and write --out (of a shard only its part of it); returns the exit status.
+
+    Raises DataError if that place cannot be written.
+    """
+    without_numbers(table)
+    if arguments.shard:
+        write_predictions(table, arguments.out)
+        print(f"shard {arguments.shard}: {arguments.out}; merge all by --processes {arguments.shard.count}")
+        return exit_status(table)
+    print_result(table, corrected=arguments.mode != "bypass")
+    print_gain(table)
+    if arguments.out:
+        if arguments.processes == 1:  # else it was merged
+            write_predictions(table, arguments.out)
+        print(f"predictions: {arguments.out}")
+    return exit_status(table)
+
+
+def print_gain(table: pd.DataFrame) -> None:
+    """Print errors of base and corrected age side by side with the paired interval, where exact ages are known."""
+    good = table[(table["status"] == OK) & (table["true_age_min"] == table["true_age_max"])]
+    truth = good["true_age_min"].to_numpy(float)
+    base, age = (good[name].to_numpy(float) - truth for name in ("base_age", "age"))
+    if len(good) < 2 or np.array_equal(base, age):
+        return
+    for name, error in (("base", base), ("corrected", age)):
+        print("{:9s} MAE {}  CS@5 {} %  bias {}".format(name, *error_figures(error)))
+    gain = paired_bootstrap(base, age, good["person"].to_numpy(str))
+    print(
+        f"gain {gain['gain']:+.3f} years, 95 % interval {gain['low']:+.3f} to {gain['high']:+.3f} ({len(good)} faces)"
+    )
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g}-{high:g}"
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else "…" + text[-(width - 1) :]
+
+
+def exit_status(table: pd.DataFrame) -> int:
+    """0 if every input was estimated, 1 if some failed, 2 if all did."""
+    good = table["status"] == OK
+    return 0 if good.all() else 1 if good.any() else 2

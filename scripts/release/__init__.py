@@ -1,0 +1,1 @@
+"""How everything in weights/ is made."""
