@@ -56,26 +56,26 @@ class Preparation:
 
 def open_source(options: Preparation) -> tuple[Source, list[Entry | Problem]]:
     """The source and what its reader makes of its names; raises DataError if nothing can be read."""
-    options = {"crops": options.crops, "columns": {}, "csv_name": "", "label": options.label}
+    how: dict = {"crops": options.crops, "columns": {}, "csv_name": "", "label": options.label}
     if options.name == "synthetic":
-        source = SyntheticSource(options.count, options.seed, options.size)
+        source: Source = SyntheticSource(options.count, options.seed, options.size)
     elif options.source is None:
         raise DataError(f"{options.name} needs --source.")
     elif options.name == "csv":
-        options["csv_name"] = options.source.name
-        options["columns"] = _column_names(options.column)
+        how["csv_name"] = options.source.name
+        how["columns"] = _column_names(options.column)
         if not options.source.is_file():
             raise DataError(f"There is no CSV file at {options.source}; --source takes the CSV itself.")
         source = Source(options.source.parent)
     else:
         source = Source(options.source)
-    entries = READERS[options.name](source, options)
+    entries = READERS[options.name](source, how)
     if not any(isinstance(entry, Entry) for entry in entries):
         raise DataError(f"{options.source} holds no picture with a {options.name} label; check --source.")
     return source, entries
 
 
-def _column_names(pairs: list[str]) -> dict[str, str]:
+def _column_names(pairs: Sequence[str]) -> dict[str, str]:
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
         raise DataError(f"--column {wrong[0]} must look like age=THEIR_NAME.")
