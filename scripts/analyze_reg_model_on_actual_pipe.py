@@ -4,7 +4,7 @@
 
 The manifest.csv of a prepared folder is read from its crops.npy; of any other manifest the photos are opened, faces
 found and aligned. On the same crops it finds what analyze_reg_model.py finds, to float tolerance
-(tests/test_analyze.py).
+(tests/scripts/test_analyze.py).
 Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing could be done.
 """
 

@@ -1,6 +1,6 @@
 """Drawn faces whose age can be seen: a first training run and the tests need no download.
 
-python -m common.synthetic --sheet faces.png    # shows some, prints how well a linear probe reads their age
+python -m common.data.synthetic --sheet faces.png    # shows some, prints how well a linear probe reads their age
 """
 
 import argparse

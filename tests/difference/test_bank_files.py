@@ -11,7 +11,7 @@ import pytest
 from common.difference.bank import ReferenceBank, load_bank
 from common.difference.bank_files import read_arrays
 from common.errors import DataError, WeightsError
-from tests.test_robustness import bank_parts
+from tests.training.test_interruptions import bank_parts
 
 
 def parts(**changed) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ def run(code: str) -> str:
 
 def test_torchvision_imports_after_the_call_and_builds_vgg16():
     code = (
-        "from common.torchvision_cpu import allow_torchvision_import as allow; allow(); import torchvision;"
+        "from common.base.torchvision_cpu import allow_torchvision_import as allow; allow(); import torchvision;"
         "print(sum(p.numel() for p in torchvision.models.vgg16().parameters()))"
     )
     assert run(code) == "138357544"
@@ -21,7 +21,7 @@ def test_torchvision_imports_after_the_call_and_builds_vgg16():
 
 def test_a_second_call_and_a_call_after_the_import_declare_nothing():
     code = (
-        "from common.torchvision_cpu import allow_torchvision_import as allow; allow(); again = allow();"
+        "from common.base.torchvision_cpu import allow_torchvision_import as allow; allow(); again = allow();"
         "import torchvision; print(again, allow())"
     )
     assert run(code) == "[] []"
@@ -29,7 +29,7 @@ def test_a_second_call_and_a_call_after_the_import_declare_nothing():
 
 def test_existing_operators_are_left_alone():
     code = (
-        "import torch; from common.torchvision_cpu import OPERATORS, SCHEMA, allow_torchvision_import as allow\n"
+        "import torch; from common.base.torchvision_cpu import OPERATORS, SCHEMA, allow_torchvision_import as allow\n"
         "for name in OPERATORS: torch.library.define(f'torchvision::{name}', SCHEMA)\n"
         "print(allow())"
     )

@@ -14,7 +14,7 @@ from common.difference.embedded import Views, bank_of, embed_split, join, set_na
 from common.evaluation.pairs import random_pairs
 from common.pipeline import AgePredictBasicPipeline
 from scripts import prepare_data
-from tests.test_prepare_changes import draw, label
+from tests.data.test_prepare_changes import draw, label
 
 
 @pytest.fixture(scope="module")

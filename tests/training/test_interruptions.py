@@ -229,10 +229,11 @@ SETUP = """
 import os, resource, signal, sys
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from common.checkpoints import save_checkpoint, write_tensors
+from common.training.checkpoints import save_checkpoint
+from common.base.weights import write_tensors
 from common.errors import UserError
-from common.predictions import COLUMNS, write_predictions
-from common.reference_bank import ReferenceBank
+from common.data.predictions import COLUMNS, write_predictions
+from common.difference.bank import ReferenceBank
 
 ages, names = np.linspace(20, 40, 2000).astype(np.float32), np.arange(2000).astype(str)
 looks = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float16)
@@ -287,7 +288,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path):
 
 def test_a_table_can_be_written_to_what_is_no_file():
     code = "write_predictions(pd.DataFrame('x', [0], COLUMNS), '/dev/stdout')"
-    command = [sys.executable, "-c", f"import pandas as pd\nfrom common.predictions import *\n{code}"]
+    command = [sys.executable, "-c", f"import pandas as pd\nfrom common.data.predictions import *\n{code}"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stdout.startswith("id,path,face"), done.stderr
 

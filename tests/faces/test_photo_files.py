@@ -138,7 +138,7 @@ def test_a_large_picture_takes_half_a_gigabyte_at_most(kind, mode, side, tmp_pat
     options = {"compression": "tiff_deflate"} if kind == "TIFF" else {}
     (tmp_path / "x").write_bytes(encoded(kind, Image.new(mode, (side, side)), **options))
     code = (
-        "import resource, sys; from common.crops import load_image\n"
+        "import resource, sys; from common.faces.images import load_image\n"
         "def peak():\n    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
         "before = peak(); print(load_image(sys.argv[1]).shape[0], peak() - before)"
     )

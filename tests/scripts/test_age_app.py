@@ -15,7 +15,7 @@ from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.age_app import Upload, age_at_photo, estimate_uploads, main, personal_bank
 from scripts.page.server import PAGE
-from tests.test_age_app_server import needs_streamlit, start_page
+from tests.scripts.test_age_app_server import needs_streamlit, start_page
 
 CHROMIUM = shutil.which("chromium")
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import scripts.prepare_crops as prepare_crops
 import skimage.data
 from PIL import Image
 
-import scripts.prepare_data as prepare_data
+from common.data import packing as prepare_crops
+from common.data import prepare as prepare_data
 from common.data.manifest import COLUMNS, age_bounds, load_prepared, read_manifest
 from common.data.readers import Entry, Source, read_fgnet, read_utkface
 from common.errors import DataError

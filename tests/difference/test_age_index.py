@@ -1,11 +1,11 @@
 """The search by age against a plain comparison with every reference."""
 
-import common.age_index
-import common.reference_bank
 import numpy as np
 import pytest
 import torch
 
+from common.difference import age_index
+from common.difference import bank as bank_module
 from common.difference.age_index import AgeIndex, whole_numbers
 from common.difference.bank import EMPTY, ReferenceBank
 
@@ -37,8 +37,8 @@ def by_hand(own: ReferenceBank, look: np.ndarray, estimate: float, window: float
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
 @pytest.mark.parametrize("seed", range(3))
 def test_every_query_gets_the_nearest_of_those_allowed(monkeypatch, large, block, seed):
-    monkeypatch.setattr(common.age_index, "BLOCK", block)
-    monkeypatch.setattr(common.reference_bank, "LARGE", large)
+    monkeypatch.setattr(age_index, "BLOCK", block)
+    monkeypatch.setattr(bank_module, "LARGE", large)
     random = np.random.default_rng(seed)
     own = bank(int(random.integers(1, 150)), random)
     queries, k, window = int(random.integers(1, 20)), int(random.integers(1, 12)), float(random.integers(0, 20))
@@ -59,7 +59,7 @@ def test_looking_at_chunks_first_finds_the_greatest(count):
     similarity = torch.from_numpy(random.normal(size=(5, count)))
     similarity[1, 3:] = -torch.inf  # a query with three references here
     similarity[2, 64:96] += 10  # all of the greatest in one chunk
-    values, places = common.difference.age_index.best_of(similarity, 10)
+    values, places = age_index.best_of(similarity, 10)
     assert torch.equal(values, similarity.sort(dim=1, descending=True).values[:, :10])
     assert torch.equal(similarity.gather(1, places), values)
     assert all(len(set(row)) == 10 for row in places.tolist())
@@ -67,7 +67,7 @@ def test_looking_at_chunks_first_finds_the_greatest(count):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_bank_of_several_blocks_with_chunks(monkeypatch, seed):
-    monkeypatch.setattr(common.age_index, "BLOCK", 512)
+    monkeypatch.setattr(age_index, "BLOCK", 512)
     random = np.random.default_rng(seed)
     own = bank(1700, random)
     looks, estimates = random.normal(size=(9, 12)).astype(np.float32), random.uniform(20, 50, 9).astype(np.float32)

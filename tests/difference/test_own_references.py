@@ -200,8 +200,10 @@ def test_a_group_of_copies_is_no_person(monkeypatch):
     with pytest.raises(DataError, match=f"shows '{GROUP}'; they name Anna."):
         asked(GROUP, own)
     limits = []
-    monkeypatch.setattr("common.user_references.threshold", lambda rate, count: limits.append(count) or 5.0)
-    monkeypatch.setattr("common.user_references.IdentityEncoder", lambda: lambda crops: np.zeros((1, 2), np.float32))
+    monkeypatch.setattr("common.inference.own_references.threshold", lambda rate, count: limits.append(count) or 5.0)
+    monkeypatch.setattr(
+        "common.inference.own_references.IdentityEncoder", lambda: lambda crops: np.zeros((1, 2), np.float32)
+    )
     crops = [np.zeros((8, 8, 3), np.uint8)]
     assert recognise(crops, np.array(["x"]), own, 0.01).tolist() == [""] and limits == [1]
     assert recognise(crops, np.array(["x"]), replace(own, person=np.array(["Anna", "Ben", GROUP, ""])), 0.01) == ["Ben"]

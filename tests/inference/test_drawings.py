@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 
-from common import drawing
+from common.inference import drawings
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def written(monkeypatch):
             texts.extend(text.get_text() for text in [*axis.texts, *(legend.get_texts() if legend else [])])
         pyplot.close(figure)
 
-    monkeypatch.setattr(drawing, "save_figure", look)
+    monkeypatch.setattr(drawings, "save_figure", look)
     return texts
 
 
@@ -27,7 +27,7 @@ def written(monkeypatch):
 def test_the_votes_are_drawn_with_the_interval_that_was_asked_for(written, tmp_path, interval, said):
     votes = pd.DataFrame({"age": [40.0, 44.0], "vote": [41.0, 42.0], "weight": [0.7, 0.3]})
     marks = {"base": 39.0, "corrected": 41.3}
-    drawing.draw_votes(np.zeros((16, 16, 3), np.uint8), votes, marks, interval, tmp_path / "a.png")
+    drawings.draw_votes(np.zeros((16, 16, 3), np.uint8), votes, marks, interval, tmp_path / "a.png")
     assert "base 39.0" in written and "corrected 41.3" in written
     assert ("interval 31 to 51" in written) == said
 
@@ -41,5 +41,5 @@ def test_a_photo_is_drawn_with_ages_and_intervals(written, tmp_path):
             "interval_high": [50.6, np.nan],
         }
     )
-    drawing.draw_photo(np.zeros((12, 12, 3), np.uint8), faces, tmp_path / "a.png")
+    drawings.draw_photo(np.zeros((12, 12, 3), np.uint8), faces, tmp_path / "a.png")
     assert written == ["41 years (31 to 51)", "8 years"]

@@ -162,7 +162,7 @@ def test_a_config_of_a_giant_takes_no_memory(base, key, value):
     settings["model"][key] = value
     (base / "config.json").write_text(json.dumps(settings))
     code = (
-        "import sys, resource; from common.checkpoints import load_bar; from common.errors import WeightsError\n"
+        "import sys, resource; from common.base.weights import load_bar; from common.errors import WeightsError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    load_bar(sys.argv[1])\nexcept WeightsError as error:\n    print(error)\n"
         "print('grew', (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
