@@ -12,13 +12,13 @@ from common.files import REPOSITORY
 from common.pipeline import AgePredictBasicPipeline
 from scripts.prepare_data import main as prepare
 
-DRAWN = ["synthetic", "--count", "800", "--size", "64"]
+DRAWN = ["synthetic", "--count", "400", "--size", "64"]
 SMALL = ["--backbone", "tiny", "--backbone-rate", "1", "--input-size", "48", "--batch-size", "32"]
-SMALL += ["--learning-rate", "0.03", "--epochs", "6", "--limit", "600"]
+SMALL += ["--learning-rate", "0.03", "--epochs", "4", "--limit", "300"]
 
 
 def open_set(data: str, scratch: Path) -> PreparedSet:
-    """The prepared folder `data`, relative to the repository; for "" 800 drawn faces are made in `scratch`.
+    """The prepared folder `data`, relative to the repository; for "" 400 drawn faces are made in `scratch`.
 
     Raises DataError if the folder is no prepared set.
     """

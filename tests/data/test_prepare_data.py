@@ -9,12 +9,12 @@ import skimage.data
 from PIL import Image
 
 from common.data import packing as prepare_crops
-from common.data import prepare as prepare_data
 from common.data.manifest import COLUMNS, age_bounds, load_prepared, read_manifest
 from common.data.readers import Entry, Source, read_fgnet, read_utkface
 from common.errors import DataError
 from common.faces.alignment import TEMPLATE
 from common.faces.detection import FaceDetector
+from scripts.prepare_data import main
 
 RNG = np.random.default_rng(0)
 
@@ -54,7 +54,7 @@ def utkface(tmp_path) -> Path:
 
 
 def run(*words) -> int:
-    return prepare_data.main([str(word) for word in words])
+    return main([str(word) for word in words])
 
 
 def test_utkface_folder(utkface, tmp_path, capsys):
@@ -261,7 +261,7 @@ def test_real_names_are_understood(shared_data):
 
 
 def test_an_empty_split_is_said(tmp_path, capsys):
-    assert prepare_data.main(["synthetic", "--count", "8", "--size", "16", "--out", str(tmp_path / "few")]) == 0
+    assert main(["synthetic", "--count", "8", "--size", "16", "--out", str(tmp_path / "few")]) == 0
     printed = capsys.readouterr().out
     counts = printed.split("split: ")[1].splitlines()[0].split(", ")  # "base 4", "dar 0", …
     empty = [count.split()[0] for count in counts if count.endswith(" 0")]

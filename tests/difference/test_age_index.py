@@ -95,14 +95,6 @@ def test_whole_numbers_stand_for_what_they_were():
     assert numbers.tolist() == [[64, -127, 32], [0, 0, 0]] and scale[0].item() == pytest.approx(1 / 127)
 
 
-def test_a_person_and_an_exclusion_together():
-    own = bank(90, np.random.default_rng(0))
-    look, age = own.embeddings[:1].astype(np.float32), np.array([35.0])
-    mine = np.flatnonzero(own.person == "p4")
-    found = own.query(look, age, 90, 100.0, own.id[mine[:1]], np.array([""]), np.array(["p4"]))
-    assert sorted(found.index[0][found.mask[0]]) == mine[1:].tolist()
-
-
 def test_no_query_and_an_estimate_that_is_no_number():
     own = bank(20, np.random.default_rng(0))
     nobody = np.array([], dtype=str)

@@ -19,11 +19,11 @@ def bank(count: int = 40) -> ReferenceBank:
     )
 
 
-def ask(own: ReferenceBank, rows: list[int], k: int = 5, window: float = 100, ids=None, persons=None, person=None):
+def ask(own: ReferenceBank, rows: list[int], k: int = 5, window: float = 100, ids=None, persons=None):
     nobody = np.array([""] * len(rows))
     return own.query(
         own.embeddings[rows].astype(np.float32), own.ages[rows], k, window,
-        nobody if ids is None else ids, nobody if persons is None else persons, person,
+        nobody if ids is None else ids, nobody if persons is None else persons,
     )  # fmt: skip
 
 
@@ -58,12 +58,6 @@ def test_too_few_references_come_with_a_mask():
     assert (found.index[0, count:] == EMPTY).all() and found.mask[0, :count].all()
     taken = bank().take(found)
     assert taken.embedding.shape == (1, 60, 8) and taken.mask.sum() == count
-
-
-def test_only_references_of_a_person():
-    found = ask(bank(), [30], k=10, person=np.array(["p2"]))
-    assert sorted(found.index[0][found.mask[0]]) == [8, 9, 10, 11]
-    assert not ask(bank(), [30], person=np.array(["nobody known"])).mask.any()
 
 
 def test_same_answer_twice_and_after_saving(tmp_path):

@@ -185,7 +185,7 @@ def test_a_shard_of_exchanged_pictures_or_one_that_is_cut_is_not_current(tmp_pat
     assert not is_current(shard, rows, arguments)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_their_parent(crops, tmp_path, number):
     table = pd.read_csv(tmp_path / "people.csv", dtype=str)
     for copy in range(900):

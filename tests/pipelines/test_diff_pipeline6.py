@@ -262,7 +262,7 @@ def test_the_controls_in_one_table(weights, words, synthetic_set, tmp_path, caps
     out = tmp_path / "controls.csv"
     config = tmp_path / "config.json"
     settings = json.loads((weights / "config.json").read_text())
-    settings["training"]["base_weights"] = words[words.index("--base-weights") + 1]
+    settings["training"] |= {"base_weights": words[words.index("--base-weights") + 1], "epochs": 1}
     config.write_text(json.dumps(settings))
     command = ["--data", str(synthetic_set), "--seeds", "2", "--config", str(config), "--runs", str(tmp_path)]
     assert controls([*command, "--out", str(out)]) == 0

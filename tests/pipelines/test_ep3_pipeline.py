@@ -13,6 +13,7 @@ from common.data.predictions import read_predictions
 from common.difference.bank import ReferenceBank
 from common.difference.corrector import Correction, Faces
 from common.evaluation.controls import control_table
+from Ep3Pipeline import Ep3Pipeline__controls as controls_module
 from Ep3Pipeline import Ep3Pipeline__train as train_module
 from Ep3Pipeline.Ep3Pipeline__config import parse_arguments
 from Ep3Pipeline.Ep3Pipeline__controls import PermutedBank, RandomBank, parts_of
@@ -158,7 +159,9 @@ def test_presets_and_wrong_keys(capsys):
 
 
 @pytest.mark.parametrize("words_of", [[], ["--ablations"]])
-def test_controls_and_ablations_in_one_table(weights, words, words_of, synthetic_set, tmp_path, capsys):
+def test_controls_and_ablations_in_one_table(weights, words, words_of, synthetic_set, tmp_path, capsys, monkeypatch):
+    few = ("full", "antisymmetric", "no neighbours: random references")
+    monkeypatch.setattr(controls_module, "ABLATIONS", {name: controls_module.ABLATIONS[name] for name in few})
     out, config = tmp_path / "controls.csv.gz", tmp_path / "config.json"
     settings = json.loads((weights / "config.json").read_text())
     settings["training"] |= {"base_weights": words[words.index("--base-weights") + 1], "epochs": 1}
