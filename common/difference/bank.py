@@ -27,7 +27,7 @@ ARRAYS = ("embeddings", "ages", "estimates", "seen", "person", "id")
 class Found(NamedTuple):
     """Rows of a bank for each query: index [B, k] int64 (EMPTY where fewer were found), mask [B, k] bool."""
 
-    index: np.ndarray  # type: ignore[assignment]  # as tuple's method is called
+    index: np.ndarray  # type: ignore[assignment]  # tuple has a method of this name
     mask: np.ndarray
 
 

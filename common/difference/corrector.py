@@ -39,7 +39,7 @@ class Correction(NamedTuple):
     """
 
     age: np.ndarray
-    index: np.ndarray  # type: ignore[assignment]  # as tuple's method is called
+    index: np.ndarray  # type: ignore[assignment]  # tuple has a method of this name
     mask: np.ndarray
     weight: np.ndarray
     vote: np.ndarray
