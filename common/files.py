@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -88,7 +87,7 @@ def plain_name(path: str | Path) -> Path:
 
 
 @contextmanager
-def unpacking(path: str | Path) -> Iterator[BinaryIO]:
+def unpacking(path: str | Path) -> Iterator[io.BufferedIOBase]:
     """A file opened to read its bytes, unpacked if it is named .gz; raises OSError, also for a damaged one."""
     try:
         with gzip.open(path) if is_packed(path) else Path(path).open("rb") as file:

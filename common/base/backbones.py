@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from common.base.edgeface import build_edgeface, load_edgeface
 from common.base.mobilefacenet import build_mobilefacenet, load_mobilefacenet
 from common.base.torchvision_cpu import allow_torchvision_import
-from common.base.two_networks import build_two_networks
+from common.base.two_networks import TwoNetworks, build_two_networks
 from common.errors import WeightsError
 
 TINY_WIDTHS = (3, 16, 32, 64)
@@ -22,7 +22,7 @@ class Backbone(NamedTuple):
     build: Callable[[], tuple[nn.Module, int]]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    load: Callable[[nn.Module, Path | None], None]
+    load: Callable[[Any, Path | None], None]  # of what `build` builds
 
 
 def _build_tiny() -> tuple[nn.Module, int]:
@@ -66,7 +66,7 @@ def _load_vgg16(network: nn.Module, path: Path | None) -> None:
     network.load_state_dict({key: tensors[key] for key in wanted})
 
 
-def _load_two_networks(network: nn.Module, path: Path | None) -> None:
+def _load_two_networks(network: TwoNetworks, path: Path | None) -> None:
     if path is not None:
         raise WeightsError("Two networks are loaded from their packages; leave --backbone-weights out.")
     load_mobilefacenet(network.mobilefacenet)

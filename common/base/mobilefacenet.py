@@ -26,6 +26,8 @@ MOMENTUM = 0.01  # of the running statistics of the features; at 0.1 errors on v
 class FixedPReLU(nn.Module):
     """PReLU whose slopes (at most 1) stay as they were loaded; training those of nn.PReLU would double the time."""
 
+    slopes: Tensor
+
     def __init__(self, channels: int):
         super().__init__()
         self.register_buffer("slopes", torch.zeros(channels))
@@ -42,9 +44,7 @@ class SplitPReLU(nn.Module):
     def __init__(self, slopes: Tensor):
         super().__init__()
         self.scale = _convolution(len(slopes), len(slopes), groups=len(slopes))
-        with torch.no_grad():
-            self.scale.weight.copy_((slopes - 1).view(-1, 1, 1, 1))
-            self.scale.bias.zero_()
+        self.scale.load_state_dict({"weight": (slopes - 1).view(-1, 1, 1, 1), "bias": torch.zeros(len(slopes))})
 
     def forward(self, features: Tensor) -> Tensor:
         """Activate features [B, channels, H, W] float."""
@@ -79,7 +79,7 @@ class MobileFaceNet(nn.Module):
     def __init__(self):
         super().__init__()
         inward = WIDTHS[0][0]
-        layers: list[nn.Module] = [
+        layers = [
             _convolution(3, inward, 3, 2), FixedPReLU(inward),
             _convolution(inward, inward, 3, groups=64), FixedPReLU(inward),
         ]  # fmt: skip
@@ -109,14 +109,11 @@ class DepthwiseStem(nn.Module):
         self.swapped, self.swapped_activation = copy.deepcopy(first), copy.deepcopy(activation)
         self.own = _convolution(len(channels), len(channels), 3, groups=len(channels))
         self.other = copy.deepcopy(self.own)
-        with torch.no_grad():
-            self.swapped.weight.copy_(first.weight[swapped])
-            self.swapped.bias.copy_(first.bias[swapped])
-            self.swapped_activation.slopes.copy_(activation.slopes[swapped])
-            self.own.weight.copy_(grouped.weight[channels, channels % 2][:, None])
-            self.own.bias.copy_(grouped.bias)
-            self.other.weight.copy_(grouped.weight[channels, 1 - channels % 2][:, None])
-            self.other.bias.zero_()
+        self.swapped.load_state_dict({name: values[swapped] for name, values in first.state_dict().items()})
+        self.swapped_activation.slopes.copy_(activation.slopes[swapped])
+        own, other = (grouped.weight[channels, place][:, None] for place in (channels % 2, 1 - channels % 2))
+        self.own.load_state_dict({"weight": own, "bias": grouped.bias})
+        self.other.load_state_dict({"weight": other, "bias": torch.zeros(len(channels))})
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, I, I] to [B, 128, I / 2, I / 2]."""
@@ -155,7 +152,7 @@ def load_mobilefacenet(network: MobileFaceNet, path: Path | None = None) -> None
         raise foreign
     for module, node in zip(modules, nodes, strict=False):  # the graph goes on to an embedding of faces
         tensors = [stored[name] for name in node.input[1:]]
-        own = [module.weight, module.bias] if isinstance(module, nn.Conv2d) else [module.slopes]
+        own: list[Tensor] = [*module.parameters(), *module.buffers()]  # weight and bias, or slopes
         if [a.numel() for a in own] != [a.numel() for a in tensors]:
             raise foreign
         with torch.no_grad():

@@ -1,10 +1,9 @@
 """The base regressor (BAR): one face in, an age, a distribution over ages and an embedding out."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -87,11 +86,25 @@ class BAROutput(NamedTuple):
     embedding: Tensor
 
 
+class Estimator(Protocol):
+    """A BAR, or its graph: images [B, 3, input_size, input_size] float in 0..1 to what it says of them."""
+
+    config: BARConfig
+
+    def __call__(self, images: Tensor, /) -> BAROutput: ...
+
+
 class BAR(nn.Module):
     """Base regressor: backbone, a trained embedding, an age head.
 
     Input: images [B, 3, input_size, input_size] float in 0..1 (see `central_view`), RGB.
     """
+
+    ages: Tensor
+    centre: Tensor
+    spread: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: BARConfig):
         super().__init__()
@@ -135,7 +148,7 @@ class BAR(nn.Module):
         return BAROutput(decode(log_probs, self.ages), log_probs, embedding.float())
 
 
-def estimate(model: Callable[[Tensor], BAROutput], images: Tensor) -> BAROutput:
+def estimate(model: Estimator, images: Tensor) -> BAROutput:
     """What a BAR (or its graph) says of images [B, 3, I, I] float in 0..1, averaged with their mirrors if so set."""
     if not model.config.mirror:
         return model(images)
@@ -148,7 +161,7 @@ def estimate(model: Callable[[Tensor], BAROutput], images: Tensor) -> BAROutput:
     return BAROutput((output.age + mirrored.age) / 2, log_probs, (output.embedding + mirrored.embedding) / 2)
 
 
-def estimate_views(model: Callable[[Tensor], BAROutput], crops: Tensor) -> BAROutput:
+def estimate_views(model: Estimator, crops: Tensor) -> BAROutput:
     """What a BAR (or its graph) says of crops [B, S, S, 3] uint8 RGB seen nearer and farther, each with its mirror.
 
     The six views are averaged: ages, probabilities and embeddings.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -95,27 +95,27 @@ class AgePredictBasicPipeline:
         AgePrediction; a photo without a face gets NaN in all three. Raises crops.ImageError for a bad file.
         """
         crops = [image if self._is_crop(image) else self._largest(image) for image in images]
-        found = [place for place, crop in enumerate(crops) if crop is not None]
+        found = [(place, crop) for place, crop in enumerate(crops) if crop is not None]
         config = self.model.config
         ages = np.full(len(crops), np.nan, np.float32)
         log_probs = np.full((len(crops), len(self.model.ages)), np.nan, np.float32)
         embeddings = np.full((len(crops), config.embedding_size), np.nan, np.float32)
         for start in range(0, len(found), batch_size):
-            places = found[start : start + batch_size]
-            batch = np.stack([crops[place] for place in places])  # [B, S, S, 3]
+            part = found[start : start + batch_size]
+            places, batch = [place for place, _ in part], np.stack([crop for _, crop in part])  # [B, S, S, 3]
             ages[places], log_probs[places], embeddings[places] = self._forward(batch)
         return AgePrediction(ages, log_probs, embeddings)
 
     @torch.inference_mode()
-    def _forward(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _forward(self, crops: np.ndarray) -> AgePrediction:
         network, faces = self.graph or self.model, torch.from_numpy(crops).to(self.device)  # [B, S, S, 3]
         if self.multi_crop:
             output = estimate_views(network, faces)
         else:
             output = estimate(network, central_view(faces, self.model.config))
-        return tuple(tensor.cpu().numpy() for tensor in output)
+        return AgePrediction(*(tensor.cpu().numpy() for tensor in output))
 
-    def _is_crop(self, image: np.ndarray | str | Path) -> bool:
+    def _is_crop(self, image: np.ndarray | str | Path) -> TypeGuard[np.ndarray]:
         size = self.model.config.crop_size
         return isinstance(image, np.ndarray) and image.shape == (size, size, 3)
 

@@ -63,7 +63,7 @@ def load_bar(folder: str | Path, device: str | torch.device = "cpu") -> BAR:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{folder / CONFIG_FILE} does not describe a base regressor ({error}).") from None
     model = load_into(lambda: BAR(config), folder / MODEL_FILE, "a base regressor")
-    return model.to(device, memory_format=torch.channels_last).eval()
+    return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stubs lack it
 
 
 def fingerprint(folder: str | Path) -> str:

@@ -90,7 +90,7 @@ def dealt(key: np.ndarray, folds: int, seed: int) -> np.ndarray:
     names, inverse, sizes = np.unique(key, return_inverse=True, return_counts=True)
     if not 2 <= folds <= len(names):
         raise DataError(f"{folds} folds cannot be made of {len(names)} groups of faces; change --folds.")
-    order = sorted(range(len(names)), key=lambda group: position(names[group], seed))
+    order = sorted(range(len(names)), key=lambda group: position(str(names[group]), seed))
     fold, filled = np.empty(len(names), int), np.zeros(folds, int)
     for group in order:
         fold[group] = np.argmin(filled)
@@ -101,7 +101,7 @@ def dealt(key: np.ndarray, folds: int, seed: int) -> np.ndarray:
 def drawn(key: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Mask [N] of the groups that come first in hash order and hold at most `share` of the rows, and at least one."""
     names, inverse, sizes = np.unique(key, return_inverse=True, return_counts=True)
-    order = np.array(sorted(range(len(names)), key=lambda group: position(names[group], seed)))
+    order = np.array(sorted(range(len(names)), key=lambda group: position(str(names[group]), seed)))
     taken = np.cumsum(sizes[order]) <= share * len(key)
     taken[0] = True
     chosen = np.zeros(len(names), bool)

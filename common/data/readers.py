@@ -6,8 +6,9 @@ A reader is a function `(source, options) -> list[Entry | Problem]`. To add a se
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -92,8 +93,8 @@ def read_csv(source: Source, options: dict) -> list[Entry | Problem]:
         except ValueError as error:
             entries.append(Problem(name, f"its age cannot be used: {error}"))
             continue
-        ages = {key: None if math.isnan(age) else age for key, age in zip(NUMBERS, stated, strict=True)}
-        texts = {key: person_name(row[key]) if key == "person" else row[key].strip().lower() for key in present}
+        ages: dict = {key: None if math.isnan(age) else age for key, age in zip(NUMBERS, stated, strict=True)}
+        texts: dict = {key: person_name(row[key]) if key == "person" else row[key].strip().lower() for key in present}
         entries.append(Entry(name, **ages, **texts, ready_crop=options["crops"]))
     return entries
 
@@ -125,7 +126,9 @@ def _png(crop: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-READERS = {
+Reader = Callable[[Any, dict], list[Entry | Problem]]  # the first is the source, synthetic has one of its own kind
+
+READERS: dict[str, Reader] = {
     "utkface": read_utkface,
     "fairface": read_fairface,
     "fgnet": read_fgnet,

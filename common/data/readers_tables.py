@@ -147,7 +147,7 @@ def read_imdbclean(source: Source, options: dict) -> list[Entry | Problem]:
                 person=person[1] if person else "",
                 gender=gender_of(row["gender"]),
                 ready_crop=options["crops"],
-                box=tuple(float(row[edge]) for edge in needed[3:]),
+                box=(float(row["x_min"]), float(row["y_min"]), float(row["x_max"]), float(row["y_max"])),
                 **published_part(ours),
             )
 
@@ -185,7 +185,7 @@ def read_adience(source: Source, options: dict) -> list[Entry | Problem]:
     return entries
 
 
-def _adience_age(text: str) -> dict[str, float]:
+def _adience_age(text: str) -> dict:
     interval = ADIENCE_INTERVAL.match(text)
     if interval:
         return {"age_min": float(interval[1]), "age_max": float(interval[2])}

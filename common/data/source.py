@@ -124,8 +124,8 @@ class Source:
         try:
             with tarfile.open(self.root) as archive:
                 for member in archive:
-                    if member.name in wanted and member.isfile():
-                        yield member.name, archive.extractfile(member).read()
+                    if member.name in wanted and member.isfile() and (file := archive.extractfile(member)):
+                        yield member.name, file.read()
         except (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError) as error:
             raise DataError(f"{self.root} is damaged ({error}); get it again.") from None
 

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from common.data.manifest import SPLITS, age_bounds
+from common.data.manifest import SPLITS, CropRows, age_bounds
 from common.errors import DataError
 
 SHARES = {"base": 0.70, "dar": 0.10, "val": 0.06, "calib": 0.06, "test": 0.08}
@@ -25,21 +25,21 @@ def split_of(key: str) -> str:
     return SPLITS[-1]
 
 
-def thumbnails(crops: np.ndarray) -> np.ndarray:
+def thumbnails(crops: np.ndarray | CropRows) -> np.ndarray:
     """Centred grey thumbnails of unit length, [N, 256] float32, from crops [N, S, S, 3] uint8.
 
     The product of two rows is the correlation of the two pictures; a uniform picture becomes zeros.
     """
     small = np.empty((len(crops), 256), np.float32)
-    for row, crop in enumerate(crops):
-        grey = cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_RGB2GRAY)  # [S, S]
+    for row in range(len(crops)):
+        grey = cv2.cvtColor(np.ascontiguousarray(crops[row]), cv2.COLOR_RGB2GRAY)  # [S, S]
         small[row] = cv2.resize(grey, (16, 16), interpolation=cv2.INTER_AREA).reshape(-1)  # [256]
     small -= small.mean(axis=1, keepdims=True)
     length = np.linalg.norm(small, axis=1, keepdims=True)
     return np.divide(small, length, out=np.zeros_like(small), where=length > 1e-3)
 
 
-def duplicate_pairs(crops: np.ndarray, block: int = 2048) -> np.ndarray:
+def duplicate_pairs(crops: np.ndarray | CropRows, block: int = 2048) -> np.ndarray:
     """Pairs of rows [P, 2] int64 that show the same picture (thumbnail correlation > 0.985)."""
     small = thumbnails(crops)
     pairs = [np.empty((0, 2), np.int64)]

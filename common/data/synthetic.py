@@ -80,8 +80,8 @@ def _ellipse(canvas: np.ndarray, centre, axes, colour, angle: float = 0.0) -> No
 
 def _arc(canvas: np.ndarray, centre, axes, span, colour, width: float) -> None:
     centre, axes = (tuple(int(round(2 * value)) for value in pair) for pair in (centre, axes))
-    thickness = max(1, int(round(2 * width)))
-    cv2.ellipse(canvas, centre, axes, 0, *span, [float(value) for value in colour], thickness, cv2.LINE_AA)
+    thickness, (start, end) = max(1, int(round(2 * width))), span
+    cv2.ellipse(canvas, centre, axes, 0, start, end, [float(value) for value in colour], thickness, cv2.LINE_AA)
 
 
 def draw_head(canvas: np.ndarray, person: Identity, age: float, child: float, hair: np.ndarray) -> None:
@@ -127,8 +127,8 @@ def draw_wrinkles(canvas: np.ndarray, person: Identity, age: float, rng: np.rand
     for side, x in ((-1, 60), (1, 138)):
         for line in range(int(round(4 * depth))):
             start = (2 * (x + side * 18), 2 * (54 + 4 * line))
-            end = (2 * (x + side * (26 + 4 * depth)), 2 * (48 + 7 * line))
-            cv2.line(canvas, *(tuple(map(int, point)) for point in (start, end)), dark.tolist(), 2, cv2.LINE_AA)
+            end = (int(2 * (x + side * (26 + 4 * depth))), 2 * (48 + 7 * line))
+            cv2.line(canvas, start, end, dark.tolist(), 2, cv2.LINE_AA)
         _arc(canvas, (x, 66), (15, 7), (20, 160), dark, 0.8 + 1.2 * depth)
         span = (-60, 60) if side > 0 else (120, 240)
         _arc(canvas, (99 + side * 26, 122), (16, 26), span, dark, 0.8 + 1.6 * depth)
@@ -138,7 +138,7 @@ def draw_wrinkles(canvas: np.ndarray, person: Identity, age: float, rng: np.rand
 
 def _jittered(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Turn by a few degrees and shift by a few pixels, as an alignment does."""
-    matrix = cv2.getRotationMatrix2D((FRAME / 2, FRAME / 2), rng.normal(0, 2.5), rng.normal(1, 0.02))
+    matrix: np.ndarray = cv2.getRotationMatrix2D((FRAME / 2, FRAME / 2), rng.normal(0, 2.5), rng.normal(1, 0.02))
     matrix[:, 2] += rng.normal(0, 4, 2)
     return cv2.warpAffine(canvas, matrix, (FRAME, FRAME), borderMode=cv2.BORDER_REPLICATE)
 

@@ -46,8 +46,8 @@ class AgeIndex:
         values, rows = self._best(unit, estimate, min(SPARE * k, len(self.rows)), window, excluded)  # [B, spare]
         exact = torch.einsum("be,bse->bs", torch.from_numpy(unit), unit_length(self.embeddings[rows]))
         exact[torch.from_numpy(np.isneginf(values))] = -torch.inf
-        values, place = exact.topk(k, dim=1)
-        return values.numpy(), np.take_along_axis(rows, place.numpy(), 1)
+        best, place = exact.topk(k, dim=1)
+        return best.numpy(), np.take_along_axis(rows, place.numpy(), 1)
 
     def _best(
         self, unit: np.ndarray, estimate: np.ndarray, k: int, window: float, excluded: list[np.ndarray]

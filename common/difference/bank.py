@@ -27,7 +27,7 @@ ARRAYS = ("embeddings", "ages", "estimates", "seen", "person", "id")
 class Found(NamedTuple):
     """Rows of a bank for each query: index [B, k] int64 (EMPTY where fewer were found), mask [B, k] bool."""
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # tuple has a method of this name
     mask: np.ndarray
 
 
@@ -172,11 +172,11 @@ def load_bank(path: str | Path, fingerprint: str) -> ReferenceBank:
     `fingerprint` names the weights in use. Raises DataError for ages, estimates or embeddings that cannot be.
     """
     parts = read_arrays(path)
-    parts["fingerprint"] = str(parts["fingerprint"])
-    if parts["fingerprint"] != fingerprint:
+    own = str(parts.pop("fingerprint"))
+    if own != fingerprint:
         raise WeightsError(
-            f"{path} was made with other base weights ({parts['fingerprint'][:8]}) than those in use "
-            f"({fingerprint[:8]}); build it again."
+            f"{path} was made with other base weights ({own[:8]}) than those in use ({fingerprint[:8]}); "
+            "build it again."
         )
     for name in ("ages", "estimates"):
         count = int((~((parts[name] >= 0) & (parts[name] <= OLDEST))).sum())  # NaN is not
@@ -185,7 +185,8 @@ def load_bank(path: str | Path, fingerprint: str) -> ReferenceBank:
     for name in {"embeddings", "identity"} & set(parts):
         if not np.isfinite(parts[name]).all():
             raise DataError(f"{path} has {name} that are not finite; build it again.")
-    return ReferenceBank(**{**parts, "person": _renamed(parts["person"], person_name)})
+    parts["person"] = _renamed(parts["person"], person_name)
+    return ReferenceBank(**parts, fingerprint=fingerprint)
 
 
 def _renamed(person: np.ndarray, rename: Callable[[str], str]) -> np.ndarray:
@@ -195,7 +196,7 @@ def _renamed(person: np.ndarray, rename: Callable[[str], str]) -> np.ndarray:
 
 def one_spelling(bank: ReferenceBank) -> ReferenceBank:
     """The bank with every person's name as it is spelled first ("Zoë", "zoë" and "ZOË" are one person)."""
-    first = {}
+    first: dict[str, str] = {}
     for name in bank.person.tolist():
         first.setdefault(person_key(name), person_name(name))
     return replace(bank, person=_renamed(bank.person, lambda name: first[person_key(name)]))
@@ -226,8 +227,8 @@ def concatenate(banks: list[ReferenceBank]) -> ReferenceBank:
         raise WeightsError("The banks were made with different base weights.")
     parts = {name: np.concatenate([getattr(bank, name) for bank in banks]) for name in ARRAYS}
     first = np.sort(np.unique(parts["id"], return_index=True)[1])
-    identities = [bank.identity for bank in banks]
-    known = all(identity is not None for identity in identities)
+    identities = [bank.identity for bank in banks if bank.identity is not None]
+    known = len(identities) == len(banks)
     return one_spelling(
         ReferenceBank(
             **{name: array[first] for name, array in parts.items()}, fingerprint=banks[0].fingerprint,

@@ -2,7 +2,7 @@
 
 import zipfile
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def _declared(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Declared:
         return _header(file)
 
 
-def _header(file: BinaryIO) -> Declared:
+def _header(file: IO[bytes]) -> Declared:
     version = np.lib.format.read_magic(file)
     if version != (1, 0):  # the only one without a length of header that has to be believed
         raise _Refused("its arrays are of an unknown version")

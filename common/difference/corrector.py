@@ -1,8 +1,8 @@
 """From a base estimate and a reference bank to a corrected age: what `--mode full` does in every pipeline."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,13 @@ from common.difference.heads import DifferenceOutput, Query, References, on_devi
 
 CORRECT_BATCH = 64  # faces corrected together
 
-Head = Callable[[Query, References], DifferenceOutput]
+
+class Head(Protocol):
+    """A difference head; `config` is the dataclass it was made from."""
+
+    config: Any
+
+    def __call__(self, query: Query, references: References, /) -> DifferenceOutput: ...
 
 
 class Faces(NamedTuple):
@@ -33,7 +39,7 @@ class Correction(NamedTuple):
     """
 
     age: np.ndarray
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # tuple has a method of this name
     mask: np.ndarray
     weight: np.ndarray
     vote: np.ndarray
@@ -64,7 +70,7 @@ class Corrector:
         parts = [self._correct(*part, votes) for part in self._batches(faces, at_age)]
         return Correction(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
-    def _batches(self, faces: Faces, at_age: np.ndarray | None):
+    def _batches(self, faces: Faces, at_age: np.ndarray | None) -> Iterator[tuple[Faces, np.ndarray | None]]:
         for start in range(0, len(faces.estimate), CORRECT_BATCH):
             part = slice(start, start + CORRECT_BATCH)
             yield Faces(*(array[part] for array in faces)), None if at_age is None else at_age[part]

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,9 @@ class References(NamedTuple):
     mask: Tensor
 
 
+Part = TypeVar("Part", Query, References)
+
+
 class DifferenceOutput(NamedTuple):
     """What a head says of B queries with R references each.
 
@@ -132,8 +135,8 @@ class PooledDifferenceHead(nn.Module):
         self.out = nn.Sequential(
             nn.Linear(2 * size + 1, size), nn.SiLU(), nn.Dropout(config.dropout), nn.Linear(size, levels)
         )
-        nn.init.zeros_(self.out[-1].weight)
-        nn.init.zeros_(self.out[-1].bias)
+        for parameter in self.out[-1].parameters():
+            nn.init.zeros_(parameter)
         self.sharpness = nn.Parameter(torch.tensor(-0.8))
 
     def forward(self, query: Query, references: References) -> DifferenceOutput:
@@ -196,6 +199,6 @@ def blank(references: References) -> References:
     )
 
 
-def on_device(part: Query | References, device: torch.device | str) -> Query | References:
+def on_device(part: Part, device: torch.device | str) -> Part:
     """The same tensors on another device."""
     return type(part)(*(tensor.to(device) for tensor in part))

@@ -49,7 +49,8 @@ def save_difference(folder: Path, head: nn.Module, bank: ReferenceBank, base: Pa
     tensors = {name: value.half().cpu().contiguous() for name, value in head.state_dict().items()}
     write_tensors(tensors, folder / MODEL_FILE)
     bank.save(folder / BANK_FILE)
-    own = {field.name: getattr(head.config, field.name) for field in fields(head.config)}
+    config: Any = head.config
+    own = {field.name: getattr(config, field.name) for field in fields(config)}
     released = base.resolve().parent == WEIGHTS.resolve()
     name = {"base": base.resolve().name} if released else {}
     document = {"head": own, **name, "base_fingerprint": bank.fingerprint, **notes}

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,6 @@ from common.evaluation.metrics import paired_bootstrap
 from common.evaluation.tables import DASH, markdown, or_dash, signed_gain
 
 Calibration = Callable[[np.ndarray], np.ndarray]
-Config = TypeVar("Config")
 
 
 class Estimates(NamedTuple):
@@ -48,7 +47,7 @@ def control_parser(description: str, weights: Path) -> argparse.ArgumentParser:
     return parser
 
 
-def stored_settings(arguments: argparse.Namespace, kind: type[Config]) -> dict[str, Any]:
+def stored_settings(arguments: argparse.Namespace, kind: type[Any]) -> dict[str, Any]:
     """The keys of a config `kind` that are stored with weights or a run; raises DataError if there are none."""
     try:
         stored = json.loads(arguments.config.read_text())

@@ -4,7 +4,7 @@ An estimate that is no finite number is a failure: it misses in every share (CS@
 the means are of the finite ones, with the count of the others beside them (`not_finite`, only where there are any).
 """
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -57,9 +57,17 @@ def clusters(person: np.ndarray) -> np.ndarray:
     return np.unique(names, return_inverse=True)[1]
 
 
+class Gain(TypedDict):
+    """A gain in years and the ends of its 95 % interval."""
+
+    gain: float
+    low: float
+    high: float
+
+
 def paired_bootstrap(
     base_error: np.ndarray, corrected_error: np.ndarray, person: np.ndarray | None = None, resamples: int = 10_000
-) -> dict[str, float]:
+) -> Gain:
     """Mean gain |base error| - |corrected error| in years with its 95 % bootstrap interval, on the same faces.
 
     Parameters

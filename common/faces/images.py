@@ -64,7 +64,8 @@ def _fit_memory(picture: Image.Image) -> None:
 
     The picture is opened, but not decoded yet.
     """
-    pixels, each = picture.width * picture.height, PIXEL_BYTES.get(picture.format, PLAIN_BYTES)
+    pixels = picture.width * picture.height
+    each: float = PIXEL_BYTES.get(picture.format or "", PLAIN_BYTES)
     progressive = PROGRESSIVE_BYTES if picture.info.get("progressive") else 0
     if picture.format in ("JPEG", "MPO") and pixels * (each + progressive) > MOST_MEMORY:
         picture.draft("RGB", (picture.width // 2, picture.height // 2))

@@ -47,7 +47,8 @@ def list_pictures(folder: Path, skip: Path | None = None) -> Listing:
 def _walk(folder: Path, skip: Path | None, unreadable: dict[Path, str]) -> Iterator[Path]:
     """Yield what is no folder; linked folders come last, so that a folder goes by its own name where it has one."""
     left_out = set() if skip is None or skip.resolve() == folder.resolve() else {skip.resolve()}
-    seen, folders, linked = left_out, [folder], []
+    seen, folders = left_out, [folder]
+    linked: list[Path] = []
     while folders or linked:
         here = folders.pop() if folders else linked.pop(0)
         if here.resolve() in seen:
@@ -56,7 +57,7 @@ def _walk(folder: Path, skip: Path | None, unreadable: dict[Path, str]) -> Itera
         try:
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as error:
-            unreadable[here] = error.strerror
+            unreadable[here] = error.strerror or str(error)
             continue
         for entry in entries:
             path = here / entry.name

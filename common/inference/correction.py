@@ -16,7 +16,7 @@ def correct_table(base: BaseEstimates, corrector: Corrector, oracle: bool = Fals
     table, rows = base.table, base.good_rows
     good = table.loc[rows]
     at_age = good["true_age"].to_numpy(np.float32) if oracle else None
-    if oracle and np.isnan(at_age).any():
+    if at_age is not None and np.isnan(at_age).any():
         raise DataError("--mode oracle needs the exact age of every face in the manifest.")
     faces = Faces(
         base.embeddings, good["base_age"].to_numpy(np.float32), good["id"].to_numpy(str),

@@ -15,8 +15,8 @@ AUTO = "auto"  # --person: whoever of the bank the face is recognised as
 class Shard(NamedTuple):
     """Part `index` (from 0) of `count` parts of a manifest."""
 
-    index: int
-    count: int
+    index: int  # type: ignore[assignment]  # tuple has a method of this name
+    count: int  # type: ignore[assignment]  # likewise
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"

@@ -57,10 +57,10 @@ def who_is_asked(base: BaseEstimates, ids: np.ndarray, bank: ReferenceBank, argu
     """
     person = arguments.person or ""
     if person == AUTO:
-        names = recognise(base.crops, ids, bank, arguments.false_match_rate)
-        matched = pd.Series(names[names != ""]).value_counts()
+        recognised = recognise(base.crops, ids, bank, arguments.false_match_rate)
+        matched = pd.Series(recognised[recognised != ""]).value_counts()
         print("matched: " + (", ".join(f"{name} {count}" for name, count in matched.items()) or "nobody"))
-        return names
+        return recognised
     names = {person_key(name): name for name in bank.people}
     if person and person_key(person) not in names:
         known = ", ".join(bank.people[:10]) + (" and others" if len(names) > 10 else "") or "nobody"

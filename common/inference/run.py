@@ -61,8 +61,8 @@ def explain(
         if abs(record["age"] - marks["corrected"]) > 0.05:
             marks = {"base": marks["base"], names[0]: record["age"], names[1]: marks["corrected"]}
         draw_votes(base.crops[place], votes, marks, (record["interval_low"], record["interval_high"]), drawn)
-    drawn = min(len(base.good_rows), EXPLAINED)
-    print(f"drawn: {drawn} of {len(base.good_rows)} faces beside their references in {folder}")
+    count = min(len(base.good_rows), EXPLAINED)
+    print(f"drawn: {count} of {len(base.good_rows)} faces beside their references in {folder}")
 
 
 def estimate(base: BaseEstimates, corrector: Corrector, arguments: Namespace) -> None:

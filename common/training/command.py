@@ -23,7 +23,7 @@ class Training(NamedTuple):
     file: str
     parse: Callable[[Sequence[str] | None], tuple[Any, Any]]
     start: Callable[[Any, list[str], Path, bool], Any]
-    count: Callable[[Any], str]
+    count: Callable[[Any], str]  # type: ignore[assignment]  # tuple has a method of this name
     fit: Callable[[Any], Path]
     result: Callable[[Any], str]
 

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 class ConfigParser(ArgumentParser):
@@ -19,7 +22,7 @@ class ConfigParser(ArgumentParser):
 
     keys: Sequence[str] = ()
 
-    def error(self, message: str, ex: Exception | None = None) -> None:
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line and leave with exit status 2."""
         wrong = re.search(r"(?:unrecognized arguments: -*|[Kk]ey '|Option '|does not accept option ')([\w-]+)", message)
         text = " ".join(message.split())

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import OneCycleLR
 
 from common.base.augment import Augmentation, augment
 from common.base.model import BAR
@@ -37,7 +37,7 @@ class Looked(Protocol):
     crops: list[np.ndarray]
 
 
-def make_optimizer(config: Any, head: nn.Module, base: BAR, queries: int) -> tuple[Optimizer, LRScheduler]:
+def make_optimizer(config: Any, head: nn.Module, base: BAR, queries: int) -> tuple[Optimizer, OneCycleLR]:
     """AdamW and its one-cycle schedule for a training on so many queries: of the head, in stage 2 of the base too.
 
     Of the training config the rates, weight_decay, warm_up, epochs, batch_size and unfreeze_epoch are read. A base that
@@ -46,7 +46,7 @@ def make_optimizer(config: Any, head: nn.Module, base: BAR, queries: int) -> tup
     groups = [{"params": head.parameters(), "lr": config.learning_rate}]
     if config.unfreeze_epoch >= 0:
         keep_freed_memory()
-        base.to(memory_format=torch.channels_last)
+        base.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         groups.append({"params": base.parameters(), "lr": config.backbone_learning_rate})
     optimizer = AdamW(groups, weight_decay=config.weight_decay)
     total = config.epochs * max(1, queries // config.batch_size)

@@ -10,7 +10,7 @@ import pandas as pd
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -52,7 +52,7 @@ class Descent:
     accelerator: Accelerator
     module: nn.Module
     optimizer: Optimizer
-    schedule: LRScheduler
+    schedule: OneCycleLR
 
     def step(self, loss: Tensor, epoch: int) -> None:
         """Go down a scalar loss; raises as `follow`."""
@@ -115,8 +115,9 @@ class Loop:
     def note(self, row: Row) -> None:
         """Write the row of an epoch (from 1; 0: of the start) to tensorboard, history.csv and the screen."""
         self.progress.history.append(row)
-        for name, value in row.items() if self.writer else ():
-            self.writer.add_scalar(f"epoch/{name}", value, row["epoch"])
+        if self.writer:
+            for name, value in row.items():
+                self.writer.add_scalar(f"epoch/{name}", value, row["epoch"])
         write_whole(self.folder / HISTORY, pd.DataFrame(self.progress.history).to_csv(index=False, float_format="%.4f"))
         form = {"epoch": "g"}
         tqdm.write("  ".join(f"{name} {value:{form.get(name, '.3f')}}" for name, value in row.items()))

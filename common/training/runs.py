@@ -6,14 +6,12 @@ import os
 import shutil
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from common.base.weights import settings_of
 from common.errors import DataError, UserError
 from common.files import REPOSITORY, write_whole
-from common.training.config import read_config
-
-Config = TypeVar("Config")
+from common.training.config import Config, read_config
 
 
 def new_run(config: Any, pipeline: str, folders: list[str]) -> Path:
