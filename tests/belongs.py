@@ -56,9 +56,9 @@ class Album:
     `ages` are the labels of labels.csv, in its order; `known` all labels that a picture's bytes (SHA-1) ever had.
     """
 
-    def __init__(self, folder: Path, faces: int, seed: int):
+    def __init__(self, folder: Path, faces: int, seed: int, spare: int):
         self.folder, self.random = folder, random.Random(seed)
-        self.spare = list(generate_faces(faces + 200, seed, SIDE)[0])
+        self.spare = list(generate_faces(faces + spare, seed, SIDE)[0])
         self.ages: dict[str, float] = {}
         self.known: dict[str, set[float]] = defaultdict(set)
         self.pipeline, self.alone = AgePredictBasicPipeline.from_weights(device="cpu"), {}  # estimates by SHA-1
@@ -272,7 +272,7 @@ def estimate(album: Album, runner: Runner) -> None:
 def show(kills: int, seed: int, faces: int, parts: list[Callable[[Album, Runner], None]]) -> None:
     """Edit an album and go through `parts` until so many commands were killed, twice at least; raises Wrong."""
     with tempfile.TemporaryDirectory() as name:
-        album, runner, rounds = Album(Path(name), faces, seed), Runner(Path(name), kills, seed), 0
+        album, runner, rounds = Album(Path(name), faces, seed, 40 + 8 * kills), Runner(Path(name), kills, seed), 0
         while runner.left or rounds < 2:
             album.edit()
             for part in parts:

@@ -12,15 +12,15 @@ from tests.belongs import Album, Wrong, check_bank, check_predictions, check_pre
 TESTS = Path(__file__).parent
 
 
-def test_three_kills_and_edits_in_between_move_no_age_to_another_picture(capsys):
-    show(3, 0, 12, [prepare, grow_bank])
-    assert capsys.readouterr().out.endswith("3 commands killed; every age belongs to its picture.\n")
+def test_two_kills_and_edits_in_between_move_no_age_to_another_picture(capsys):
+    show(2, 0, 12, [prepare, grow_bank])
+    assert capsys.readouterr().out.endswith("2 commands killed; every age belongs to its picture.\n")
 
 
 @pytest.fixture(scope="module")
 def album(tmp_path_factory):
     """Eight pictures, edited once."""
-    album = Album(tmp_path_factory.mktemp("album"), 8, 0)
+    album = Album(tmp_path_factory.mktemp("album"), 8, 0, 8)
     album.edit()
     return album
 

@@ -47,6 +47,11 @@ def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 def require(folder: Path, names: Iterable[str], kind: str) -> None:
     """Raise WeightsError if there is no such folder of `kind` weights, or if it lacks one of these files."""
+    if not WEIGHTS.is_dir() and WEIGHTS in folder.parents:
+        raise WeightsError(
+            f"There are no weights in this installation ({WEIGHTS}); install from a clone of the repository with "
+            "pip install -e ., or give --weights."
+        )
     if not folder.is_dir():
         raise WeightsError(f"There is no folder {folder} with {kind} weights; check --weights.")
     for name in names:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from common.base import weights
 from common.base.distribution import gaussian_log_probs
 from common.base.model import BAR, BARConfig, central_view, estimate, estimate_views, load_backbone_weights
 from common.base.weight_files import vouch
@@ -171,3 +172,11 @@ def test_six_views_are_averaged():
     assert torch.allclose(together.age, sum(output.age for output in alone) / 6, atol=1e-5)
     assert torch.allclose(together.log_probs.exp(), sum(output.log_probs.exp() for output in alone) / 6, atol=1e-6)
     assert torch.allclose(together.embedding, sum(output.embedding for output in alone) / 6, atol=1e-6)
+
+
+def test_an_installation_without_weights_says_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "WEIGHTS", tmp_path / "site-packages" / "weights")
+    with pytest.raises(WeightsError, match="no weights in this installation .*clone of the repository"):
+        load_bar(tmp_path / "site-packages" / "weights" / "AgeRegBaseline")
+    with pytest.raises(WeightsError, match="There is no folder .*nowhere"):
+        load_bar(tmp_path / "nowhere")

@@ -194,8 +194,7 @@ def test_pipeline_in_python(weights, album):
         AgePredictBasicPipeline.from_weights(weights, "tpu")
 
 
-@pytest.mark.parametrize("entry", ENTRIES)
-@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize(("entry", "inside"), [*((entry, True) for entry in ENTRIES), (ENTRIES[0], False)])
 def test_every_entry_file_runs_from_its_folder_and_from_the_root(entry, inside):
     folder = REPOSITORY / "AgeRegBaseline"
     where, file = (folder, entry) if inside else (REPOSITORY, f"AgeRegBaseline/{entry}")
