@@ -12,7 +12,7 @@ Keys come from --preset, then --config FILE.json, then the command line; '-' and
 
 TARGETS = ("error", "difference")
 
-PRESETS = {"default": {}, "original": {"target": "difference", "edges": (2.0, 4.0)}}
+PRESETS = {"released": {}, "original": {"target": "difference", "edges": (2.0, 4.0)}}
 
 
 @dataclass(frozen=True)
