@@ -1,7 +1,7 @@
 """The base regressor's distribution over ages for each face: its peak, its middle and how wide it is.
 
-    python AgeRegBaseline__infer.py                             # the demo portrait
-    python AgeRegBaseline__infer.py photo.jpg --plot drawn/     # draws each face beside its distribution
+    python AgeRegBaseline/AgeRegBaseline__infer.py                             # the demo portrait
+    python AgeRegBaseline/AgeRegBaseline__infer.py photo.jpg --plot drawn/     # draws each face beside its distribution
 
 Prints per face: estimated age, most probable age, median, and the 90 % range of the distribution. The range
 says what the network believes; it is not calibrated.

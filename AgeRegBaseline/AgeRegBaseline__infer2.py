@@ -1,8 +1,8 @@
 """Ages of the faces in photos, end to end, by the base regressor alone.
 
-    python AgeRegBaseline__infer2.py                            # the demo portrait
-    python AgeRegBaseline__infer2.py photo.jpg album/ --out ages.csv --explain drawn/
-    python AgeRegBaseline__infer2.py --manifest data/prepared/utkface/manifest.csv --split test
+    python AgeRegBaseline/AgeRegBaseline__infer2.py                            # the demo portrait
+    python AgeRegBaseline/AgeRegBaseline__infer2.py photo.jpg album/ --out ages.csv --explain drawn/
+    python AgeRegBaseline/AgeRegBaseline__infer2.py --manifest data/prepared/utkface/manifest.csv --split test
 
 Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing could be done.
 """
@@ -30,7 +30,7 @@ def refuse_what_is_missing(arguments: Namespace) -> None:
 
 def estimate(arguments: Namespace) -> int:
     """Estimate all inputs of a command line and report; returns the exit status, raises UserError."""
-    from common.inference.base import add_intervals, estimate_base
+    from common.inference.base_estimates import add_intervals, estimate_base
     from common.inference.drawings import draw_photos
     from common.inference.inputs import list_inputs
     from common.inference.report import report

@@ -1,7 +1,7 @@
 """The controls beside the claim: what of the gain comes from the references, and what from anything else.
 
-    python DiffPipeline6__controls.py --data ../data/prepared/utkface ../data/prepared/fairface --split val
-    python DiffPipeline6__controls.py --table ../weights/DiffPipeline6/controls_test.csv
+    python DiffPipeline6/DiffPipeline6__controls.py --data data/prepared/utkface data/prepared/fairface --split val
+    python DiffPipeline6/DiffPipeline6__controls.py --table weights/DiffPipeline6/controls.csv.gz
 
 Trains, with the settings of the released weights (or of --config), for each seed: full; (a) the same head without
 references; (b) the same head with another query's references, only when estimating, and in training too. Adds (c) the

@@ -19,7 +19,7 @@ from common.difference.heads import PooledDifferenceHead, on_device
 from common.difference.weights import OWN_BASE, save_difference
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
-from common.training.finetune import look_live, make_optimizer, re_embed, save_tuned_base, validate_corrected
+from common.training.differences import look_live, make_optimizer, re_embed, save_tuned_base, validate_corrected
 from common.training.loop import Descent, Loop, Row
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__dataset import Batch, find_references, hide_some, make_batch

@@ -1,7 +1,7 @@
 """The controls beside the claim, and what every part of the method is worth.
 
-    python Ep3Pipeline__controls.py --data ../data/prepared/utkface ../data/prepared/fairface --split test
-    python Ep3Pipeline__controls.py --data ../data/prepared/utkface ../data/prepared/fairface --ablations
+    python Ep3Pipeline/Ep3Pipeline__controls.py --data data/prepared/utkface data/prepared/fairface --split test
+    python Ep3Pipeline/Ep3Pipeline__controls.py --data data/prepared/utkface data/prepared/fairface --ablations
 
 Trains, with the settings of the released weights (or of --config), for each seed: full; (a) the same head that cannot
 see its references, only their ages; (b) the same head with another face's references, only when estimating, and in

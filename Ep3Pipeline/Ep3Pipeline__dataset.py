@@ -15,7 +15,7 @@ from common.difference.embedded import EmbeddedFaces
 from common.difference.heads import Query, References
 from common.errors import DataError
 from common.figures import BLUE, ORANGE, new_figure, save_figure
-from common.training.finetune import look_live
+from common.training.differences import look_live
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 
 

@@ -1,7 +1,7 @@
 """The difference alone: how well the head says by how many years a face differs from *one* reference.
 
-    python Ep3Pipeline__infer.py                                             # drawn faces
-    python Ep3Pipeline__infer.py --data ../data/prepared/utkface --out ../out/differences
+    python Ep3Pipeline/Ep3Pipeline__infer.py                                             # drawn faces
+    python Ep3Pipeline/Ep3Pipeline__infer.py --data data/prepared/utkface --out out/differences
 
 Three sets of pairs: test query - test reference and test query - train reference, both drawn at random among faces at
 most `level_radius` years apart (by true age: this looks at the difference, it is no estimate of an age); and each test

@@ -1,11 +1,11 @@
 """Ages of the faces in photos, end to end: the base's estimate corrected by comparison with references.
 
-    python Ep3Pipeline__infer2.py                             # the demo portrait, base and corrected
-    python Ep3Pipeline__infer2.py photo.jpg album/ --out ages.csv --explain drawn/
-    python Ep3Pipeline__infer2.py --manifest data/prepared/utkface/manifest.csv --split test
-    python Ep3Pipeline__infer2.py photo.jpg --references family.npz --person anna
-    python Ep3Pipeline__infer2.py photo.jpg --iterations 3     # the corrected age becomes the next estimate
-    python Ep3Pipeline__infer2.py --manifest people.csv --mode oracle      # references at the true age: upper bound
+    python Ep3Pipeline/Ep3Pipeline__infer2.py  # the demo portrait, base and corrected
+    python Ep3Pipeline/Ep3Pipeline__infer2.py photo.jpg album/ --out ages.csv --explain drawn/
+    python Ep3Pipeline/Ep3Pipeline__infer2.py --manifest data/prepared/mine/manifest.csv
+    python Ep3Pipeline/Ep3Pipeline__infer2.py photo.jpg --references family.npz --person anna
+    python Ep3Pipeline/Ep3Pipeline__infer2.py photo.jpg --iterations 3  # the corrected age becomes the next estimate
+    python Ep3Pipeline/Ep3Pipeline__infer2.py --manifest people.csv --mode oracle  # an upper bound
 
 Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing could be done.
 """

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from common.files import WEIGHTS
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig, PairHeadConfig
 
 RELEASED = WEIGHTS / "Ep3Pipeline"
+RETIRED = {"retrieval": "nearest", "blind": False}  # keys of older heads, and the values that are still known
 SETTLED = 0.05  # years; refinement of a face stops when its age moves by less
 
 
@@ -235,10 +236,14 @@ class IteratedCorrector(Corrector):
         return super().correct(faces, at_age, votes)
 
 
+def head_of(settings: dict[str, Any]) -> PairDifferenceHead:
+    """A fresh head from stored settings; those of older weights may also say that it is no control."""
+    known = {key: value for key, value in settings.items() if RETIRED.get(key, ...) != value}
+    return PairDifferenceHead(PairHeadConfig(**known))
+
+
 def load_model(folder: str | Path = RELEASED, device: str = "auto", iterations: int = 1) -> IteratedCorrector:
     """The released difference regressor (or any folder's) with base and bank; raises WeightsError."""
-    loaded = load_difference(
-        folder, "Ep3Pipeline", lambda settings: PairDifferenceHead(PairHeadConfig(**settings)), device
-    )
+    loaded = load_difference(folder, "Ep3Pipeline", head_of, device)
     references = loaded.head.config.references
     return IteratedCorrector(loaded.pipeline, loaded.head, loaded.bank, references, loaded.window, iterations)

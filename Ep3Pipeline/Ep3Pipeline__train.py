@@ -25,7 +25,7 @@ from common.difference.weights import OWN_BASE, save_difference
 from common.errors import DataError
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
-from common.training.finetune import make_optimizer, re_embed, save_tuned_base, validate_corrected
+from common.training.differences import make_optimizer, re_embed, save_tuned_base, validate_corrected
 from common.training.loop import Descent, Loop, Row
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 from Ep3Pipeline.Ep3Pipeline__dataset import Batch, Data, base_errors, cached_batch, draw_errors, fit_errors, live_batch

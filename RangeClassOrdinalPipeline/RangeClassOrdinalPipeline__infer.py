@@ -1,8 +1,8 @@
 """The classes alone: how well the classifier says how far off, beside simple rivals.
 
-    python RangeClassOrdinalPipeline__infer.py                                           # drawn faces
-    python RangeClassOrdinalPipeline__infer.py --data ../data/prepared/utkface --split val --out ../out/ranges
-    python RangeClassOrdinalPipeline__infer.py --table ../out/ranges/classes.csv
+    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py  # drawn faces
+    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --data data/prepared/utkface --out out/ranges
+    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --table out/ranges/classes.csv
 
 Rivals: the class prior of the training faces; `base doubt`, a logistic regression on the spread of the base's
 distribution over ages alone, fitted on `dar` (target error); the classes of |base estimate - age of the reference|

@@ -1,9 +1,9 @@
 """Ages of the faces in photos, end to end: the correction of DiffPipeline6, as strong as pays for faces like this.
 
-    python RangeClassOrdinalPipeline__infer2.py                             # the demo portrait, base and gated
-    python RangeClassOrdinalPipeline__infer2.py photo.jpg album/ --out ages.csv --interval 0.9
-    python RangeClassOrdinalPipeline__infer2.py --manifest data/prepared/utkface/manifest.csv --split test
-    python RangeClassOrdinalPipeline__infer2.py --manifest people.csv --mode oracle     # upper bound, needs ages
+    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer2.py  # the demo portrait
+    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer2.py photo.jpg album/ --out ages.csv --interval 0.9
+    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer2.py --manifest data/prepared/mine/manifest.csv
+    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer2.py --manifest people.csv --mode oracle  # an upper bound
 
 --mode full: gated by the class of error that is predicted; bypass: the base; oracle: the strength that is best for
 each face's TRUE age, an upper bound of any gate. The predictions get two more columns: error_class (years) and
@@ -21,8 +21,8 @@ from common.difference.corrector import Correction, Faces
 from common.errors import DataError, UserError
 from common.evaluation.metrics import paired_bootstrap
 from common.evaluation.tables import DASH, error_figures, markdown, signed_gain
-from common.inference.base import BaseEstimates, add_intervals, estimate_base
-from common.inference.correction import correct_table
+from common.inference.base_estimates import BaseEstimates, add_intervals, estimate_base
+from common.inference.correct_table import correct_table
 from common.inference.inputs import list_inputs
 from common.inference.options import inference_parser, parse_inference
 from common.inference.report import report

@@ -1,9 +1,9 @@
 """Train the classifier of ranges beside the released base and difference regressor.
 
-python RangeClassOrdinalPipeline__main.py                                    # on drawn faces, no download
-python RangeClassOrdinalPipeline__main.py --data data/prepared/utkface
-python RangeClassOrdinalPipeline__main.py --data data/prepared/utkface --target difference
-python RangeClassOrdinalPipeline__main.py --resume runs/RangeClassOrdinalPipeline/2026-11-24_02-00-00
+python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__main.py  # on drawn faces, no download
+python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__main.py --data data/prepared/utkface
+python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__main.py --data data/prepared/utkface --target difference
+python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__main.py --resume runs/RangeClassOrdinalPipeline/<time>
 """
 
 import sys

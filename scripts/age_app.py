@@ -61,7 +61,7 @@ def estimate_uploads(
     A photo that cannot be used has a row whose `status` says why. With `bank` (mode full) its references are those of
     the person shown.
     """
-    from common.inference.base import estimate_base
+    from common.inference.base_estimates import estimate_base
     from common.inference.drawings import draw_photos
     from common.inference.inputs import list_inputs
     from common.inference.run import estimate, refuse_contradictions

@@ -13,7 +13,7 @@ import sys
 
 from common.data.predictions import OK
 from common.errors import DataError
-from common.inference.base import add_intervals, estimate_base
+from common.inference.base_estimates import add_intervals, estimate_base
 from common.inference.inputs import list_inputs
 from common.inference.report import exit_status
 from common.pipeline import AgePredictBasicPipeline

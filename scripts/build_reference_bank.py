@@ -41,8 +41,8 @@ from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.references.entries import Entered, enter
 from scripts.references.entries import enter_pictures as enter_pictures
+from scripts.references.inspect import inspect_bank
 from scripts.references.merging import merge, without_outliers
-from scripts.references.report import inspect_bank
 from scripts.references.sources import Picture, expression, list_sources
 
 

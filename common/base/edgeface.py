@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.base.onnx_weights import read_graph
+from common.base.onnx_graph import read_graph
 from common.base.torchvision_cpu import allow_torchvision_import
 from common.errors import WeightsError
 from common.files import REPOSITORY, packaged

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.base.onnx_weights import read_graph
+from common.base.onnx_graph import read_graph
 from common.errors import WeightsError
 from common.faces.identity import recognition_graph
 

@@ -76,7 +76,7 @@ class AgePredictBasicPipeline:
         return self.model.ages.cpu().numpy()
 
     def faces(self, image: str | Path | np.ndarray) -> list[FaceCrop]:
-        """Faces of a photo (a file, or [H, W, 3] uint8 RGB), the largest first; raises crops.ImageError."""
+        """Faces of a photo (a file, or [H, W, 3] uint8 RGB), the largest first; raises ImageError."""
         self.detector = self.detector or FaceDetector()
         picture = image if isinstance(image, np.ndarray) else load_image(image)
         return self.detector.crops(picture, self.model.config.crop_size)
@@ -92,7 +92,7 @@ class AgePredictBasicPipeline:
 
         Returns
         -------
-        AgePrediction; a photo without a face gets NaN in all three. Raises crops.ImageError for a bad file.
+        AgePrediction; a photo without a face gets NaN in all three. Raises ImageError for a bad file.
         """
         crops = [image if self._is_crop(image) else self._largest(image) for image in images]
         found = [(place, crop) for place, crop in enumerate(crops) if crop is not None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -9,7 +10,15 @@ import torch
 
 from common.base.regressor import AgePredictBasicPipeline
 from common.difference.bank import Found, ReferenceBank
-from common.difference.heads import DifferenceOutput, Query, References, on_device
+from common.difference.heads import (
+    DifferenceOutput,
+    HeadConfig,
+    PooledDifferenceHead,
+    Query,
+    References,
+    on_device,
+)  # fmt: skip
+from common.difference.weights import load_difference
 
 CORRECT_BATCH = 64  # faces corrected together
 
@@ -85,6 +94,15 @@ class Corrector:
         return Correction(
             output.age.cpu().numpy(), found.index, found.mask, output.weight.cpu().numpy(), vote.cpu().numpy()
         )
+
+
+def load_corrector(folder: str | Path, device: str = "auto") -> Corrector:
+    """The pooled difference regressor of a folder of weights with its base and bank; raises WeightsError."""
+    loaded = load_difference(
+        folder, "DiffPipeline6", lambda settings: PooledDifferenceHead(HeadConfig(**settings)), device
+    )
+    head: Any = loaded.head
+    return Corrector(loaded.pipeline, head, loaded.bank, head.config.references, loaded.window)
 
 
 def single_votes(head: Head, query: Query, references: References) -> torch.Tensor:

@@ -16,7 +16,7 @@ from common.difference.embedded import EmbeddedFaces, Views, bank_of, embed_spli
 from common.difference.heads import DifferenceOutput, Query, References, on_device
 from common.errors import DataError, UserError
 from common.evaluation.tables import markdown
-from common.inference.drawings import draw_confusion
+from common.figures import new_figure, save_figure
 
 PAIR_BATCH = 4096
 ReadOut = Callable[[DifferenceOutput, References], tuple[Tensor, Tensor]]
@@ -142,3 +142,18 @@ def infer_pairs(
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def draw_confusion(pairs: pd.DataFrame, radius: int, title: str, path: Path) -> None:
+    """Draw how often each true difference was taken for which (whole years, the ends holding all beyond)."""
+    edges = np.arange(-radius - 0.5, radius + 1)
+    true, said = (pairs[name].clip(-radius, radius) for name in ("true_difference", "hard_difference"))
+    counts = np.histogram2d(true, said, bins=(edges, edges))[0]  # [2·radius + 1, 2·radius + 1]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, (axis,) = new_figure(5.6, 4.6)
+    ends = (-radius - 0.5, radius + 0.5)
+    image = axis.imshow(shares.T, origin="lower", extent=(*ends, *ends), cmap="cividis")
+    axis.plot((-radius, radius), (-radius, radius), color="white", linewidth=1, linestyle=":")
+    axis.set(xlabel="true difference (years)", ylabel="said difference, hard (years)", title=title)
+    figure.colorbar(image, ax=axis, label="share of the pairs with this true difference")
+    save_figure(figure, path)

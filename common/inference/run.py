@@ -1,4 +1,4 @@
-"""What the `__infer2` of every difference pipeline does once its weights are loaded: refuse, correct, draw, report."""
+"""What the `__infer2` of DiffPipeline6 and Ep3Pipeline does once its weights are loaded: refuse, correct, draw, report."""
 
 import sys
 from argparse import Namespace
@@ -9,11 +9,11 @@ import pandas as pd
 
 from common.difference.corrector import Correction, Corrector
 from common.errors import DataError, UserError
-from common.inference.base import BaseEstimates, add_intervals, estimate_base
-from common.inference.correction import correct_table
+from common.inference.base_estimates import BaseEstimates, add_intervals, estimate_base
+from common.inference.correct_table import correct_table
 from common.inference.drawings import draw_photos, draw_votes
 from common.inference.inputs import list_inputs
-from common.inference.own_references import correct_by_user
+from common.inference.own_table import correct_by_user
 from common.inference.report import report
 from common.inference.shards import infer_in_shards
 

@@ -1,5 +1,4 @@
 import unicodedata
-from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +15,7 @@ from common.difference.own_references import (
     personal_shift,
 )
 from common.errors import DataError
-from common.inference.base import BaseEstimates
-from common.inference.own_references import influence, recognise, who_is_asked
+from common.inference.own_table import influence, recognise, who_is_asked
 
 SETTINGS = VoteSettings()
 COUNTS = (0, 1, 2, 5, 20, 200)
@@ -171,9 +169,7 @@ def named(*names: str, identity: np.ndarray | None = None) -> ReferenceBank:
 
 
 def asked(person: str, own: ReferenceBank) -> list[str]:
-    base = BaseEstimates(None, np.empty(0, int), np.empty((1, 4)), np.empty(1), [np.zeros((8, 8, 3), np.uint8)])
-    arguments = Namespace(person=person, false_match_rate=0.01)
-    return who_is_asked(base, np.array(["x"]), own, arguments).tolist()
+    return who_is_asked([np.zeros((8, 8, 3), np.uint8)], np.array(["x"]), own, person).tolist()
 
 
 def test_a_person_is_found_however_the_name_is_written():
@@ -200,9 +196,9 @@ def test_a_group_of_copies_is_no_person(monkeypatch):
     with pytest.raises(DataError, match=f"shows '{GROUP}'; they name Anna."):
         asked(GROUP, own)
     limits = []
-    monkeypatch.setattr("common.inference.own_references.threshold", lambda rate, count: limits.append(count) or 5.0)
+    monkeypatch.setattr("common.inference.own_table.threshold", lambda rate, count: limits.append(count) or 5.0)
     monkeypatch.setattr(
-        "common.inference.own_references.IdentityEncoder", lambda: lambda crops: np.zeros((1, 2), np.float32)
+        "common.inference.own_table.IdentityEncoder", lambda: lambda crops: np.zeros((1, 2), np.float32)
     )
     crops = [np.zeros((8, 8, 3), np.uint8)]
     assert recognise(crops, np.array(["x"]), own, 0.01).tolist() == [""] and limits == [1]

@@ -1,6 +1,7 @@
 """Ep3Pipeline from training to corrected ages on drawn faces (its head is in tests/pipelines/test_ep3_head.py)."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from common.data.manifest import load_prepared
 from common.data.predictions import read_predictions
 from common.difference.bank import ReferenceBank
 from common.difference.corrector import Correction, Faces
+from common.errors import WeightsError
 from common.evaluation.controls import control_table
 from Ep3Pipeline import Ep3Pipeline__controls as controls_module
 from Ep3Pipeline import Ep3Pipeline__train as train_module
@@ -91,6 +93,20 @@ def test_the_same_ages_twice(weights, synthetic_set, iterations):
     if iterations == 1:
         single = corrector.correct(Faces(base.embeddings[:1], base.ages[:1], ids[:1], np.array([""])))
         assert single.age[0] == pytest.approx(first.age[0], abs=1e-3)
+
+
+def test_weights_of_an_older_version_load_unless_they_are_a_control(weights, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(weights, old)
+    settings = json.loads((old / "config.json").read_text())
+    for blind in (False, True):
+        stored = settings | {"head": settings["head"] | {"retrieval": "nearest", "blind": blind}, "iterations": 1}
+        (old / "config.json").write_text(json.dumps(stored))
+        if blind:
+            with pytest.raises(WeightsError, match="blind"):
+                load_model(old, "cpu")
+        else:
+            assert load_model(old, "cpu").head.config == load_model(weights, "cpu").head.config
 
 
 def test_photos_explained(weights, tmp_path, capsys):

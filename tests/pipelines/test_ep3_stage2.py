@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from common.base.distribution import interval_distance
 from common.difference.bank import load_bank
 from common.difference.embedded import EmbeddedFaces
-from common.training import finetune as tuning
+from common.training import differences as tuning
 from Ep3Pipeline import Ep3Pipeline__train as train_module
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 from Ep3Pipeline.Ep3Pipeline__dataset import live_batch

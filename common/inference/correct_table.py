@@ -4,7 +4,7 @@ import numpy as np
 
 from common.difference.corrector import CORRECT_BATCH, Correction, Corrector, Faces
 from common.errors import DataError
-from common.inference.base import BaseEstimates
+from common.inference.base_estimates import BaseEstimates
 
 
 def correct_table(base: BaseEstimates, corrector: Corrector, oracle: bool = False) -> Correction:

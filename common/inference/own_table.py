@@ -12,7 +12,7 @@ from common.difference.corrector import Corrector, Faces
 from common.difference.own_references import Shifts, UserReferences, start_of
 from common.errors import DataError
 from common.faces.identity import IdentityEncoder, match_people, threshold
-from common.inference.base import BaseEstimates
+from common.inference.base_estimates import BaseEstimates
 from common.inference.options import AUTO
 
 
@@ -29,8 +29,10 @@ def correct_by_user(base: BaseEstimates, corrector: Corrector, arguments: Namesp
     good = base.table.loc[rows]
     ids, persons = good["id"].to_numpy(str), good["person"].fillna("").to_numpy(str)
     faces = Faces(base.embeddings, good["base_age"].to_numpy(float), ids, persons)
-    asked = who_is_asked(base, ids, user.bank, arguments)
+    asked = who_is_asked(base.crops, ids, user.bank, arguments.person, arguments.false_match_rate)
     if arguments.person == AUTO:
+        matched = pd.Series(asked[asked != ""]).value_counts()
+        print("matched: " + (", ".join(f"{name} {count}" for name, count in matched.items()) or "nobody"))
         base.table.loc[rows, "matched_person"] = asked
     shifts = user.shifts(faces, good["age"].to_numpy(float), asked)
     age = np.clip(good["age"].to_numpy(float) + shifts.domain + shifts.personal, 0, OLDEST)
@@ -50,17 +52,17 @@ def influence(shifts: Shifts, asked: np.ndarray) -> str:
     return said + (f", a person's own by {shifts.personal.mean():+.1f}" if (asked != "").any() else "")
 
 
-def who_is_asked(base: BaseEstimates, ids: np.ndarray, bank: ReferenceBank, arguments: Namespace) -> np.ndarray:
-    """Name [N] of the person each face is taken to show ('' nobody).
+def who_is_asked(
+    crops: list[np.ndarray], ids: np.ndarray, bank: ReferenceBank, person: str | None, rate: float = 0.01
+) -> np.ndarray:
+    """Name [N] of the person each of the faces with these ids [N] is taken to show ('' nobody).
 
-    Raises DataError for a name that is not in the bank, or if people cannot be recognised.
+    AUTO recognises each by its crop [S, S, 3], a stranger being taken for somebody with probability `rate`. Raises
+    DataError for a name that is not in the bank, or if people cannot be recognised.
     """
-    person = arguments.person or ""
+    person = person or ""
     if person == AUTO:
-        recognised = recognise(base.crops, ids, bank, arguments.false_match_rate)
-        matched = pd.Series(recognised[recognised != ""]).value_counts()
-        print("matched: " + (", ".join(f"{name} {count}" for name, count in matched.items()) or "nobody"))
-        return recognised
+        return recognise(crops, ids, bank, rate)
     names = {person_key(name): name for name in bank.people}
     if person and person_key(person) not in names:
         known = ", ".join(bank.people[:10]) + (" and others" if len(names) > 10 else "") or "nobody"
