@@ -3,7 +3,7 @@
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer2.py  # the demo portrait
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer2.py photo.jpg album/ --out ages.csv --interval 0.9
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer2.py --manifest data/prepared/mine/manifest.csv
-    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer2.py --manifest people.csv --mode oracle  # an upper bound
+    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer2.py --manifest people.csv --mode oracle
 
 --mode full: gated by the class of error that is predicted; bypass: the base; oracle: the strength that is best for
 each face's TRUE age, an upper bound of any gate. The predictions get two more columns: error_class (years) and

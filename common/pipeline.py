@@ -34,8 +34,8 @@ from common.inference.own_table import user_half_width, who_is_asked
 OK, NO_FACE = "ok", "no face found"
 NAN = float("nan")
 
-Photo: TypeAlias = "str | Path | Image.Image | np.ndarray"
-Bank: TypeAlias = "str | Path | ReferenceBank"
+Photo: TypeAlias = str | Path | Image.Image | np.ndarray
+Bank: TypeAlias = str | Path | ReferenceBank
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,12 @@ class AgePipeline:
     ) -> "AgePipeline":
         """Load a folder of weights, or one of weights/ by its name: of DiffPipeline6, or of a base alone.
 
-        `precision` is float32 or int8 (on a CPU: nearly twice as fast, ages 0.4 years off). Raises WeightsError.
+        `precision` is float32 or int8 (on a CPU: nearly twice as fast, ages half a year off). Raises WeightsError.
         """
         if precision not in ("float32", "int8"):
             raise WeightsError(f"precision must be float32 or int8, not '{precision}'.")
         folder = Path(weights)
-        if not folder.is_dir() and len(folder.parts) == 1:
+        if len(folder.parts) == 1 and not (folder / "config.json").is_file():
             folder = WEIGHTS / folder
         if (folder / "bank.npz").is_file():
             corrector = load_corrector(folder, device)

