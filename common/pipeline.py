@@ -105,7 +105,7 @@ class AgePipeline:
 
     def estimate(
         self,
-        images: Photo | Sequence[Photo],
+        images: Photo | Iterable[Photo],
         references: Bank | Sequence[Bank] | None = None,
         person: str | None = None,
         interval: float | None = None,
@@ -114,7 +114,7 @@ class AgePipeline:
 
         Parameters
         ----------
-        images : files, PIL images, or arrays [H, W, 3] uint8 RGB
+        images : files, PIL images, or arrays [H, W, 3] uint8 RGB (of one size also [N, H, W, 3])
         references : banks of your own (files that build_reference_bank.py wrote, or ReferenceBank objects)
         person : whose own references correct every face; "auto" recognises each
         interval : also give low and high, which hold the age with this probability
@@ -124,31 +124,39 @@ class AgePipeline:
         At least one FaceAge for each photo; of one that cannot be read, or shows no face, the status says why. Raises
         ImageError for what is no photo, WeightsError for a bad bank, DataError for an unknown person.
         """
-        many = [images] if isinstance(images, str | Path | Image.Image | np.ndarray) else list(images)
-        found = [part for number, image in enumerate(many) for part in self._faces(image, number)]
+        found = [part for number, image in enumerate(_many(images)) for part in self._faces(image, number)]
         return self._estimate(found, references, person, interval)
 
     def estimate_crops(
         self,
-        crops: Iterable[np.ndarray],
+        crops: Photo | Iterable[Photo],
         references: Bank | Sequence[Bank] | None = None,
         person: str | None = None,
         interval: float | None = None,
     ) -> list[FaceAge]:
-        """Ages of aligned face crops [N, S, S, 3] uint8 RGB of any size; otherwise as `estimate`."""
-        size, found = self.base.model.config.crop_size, []
-        for number, crop in enumerate(crops):
-            checked = _checked(crop, f"crop {number}")
-            if checked.shape[0] != checked.shape[1]:
-                raise ImageError(f"crop {number} must be square, not {checked.shape[1]} x {checked.shape[0]} pixels.")
-            digest = hashlib.sha1(checked.tobytes()).hexdigest()
-            found.append(_Found(FaceAge(str(number), 0), resize_crop(checked, size), digest))
+        """Ages of aligned face crops of any size, of which an array is [S, S, 3] uint8 RGB; otherwise as `estimate`.
+
+        A picture of a bank is never its own reference: it is known by the bytes of its file, an array is not.
+        """
+        found = [self._crop(crop, number) for number, crop in enumerate(_many(crops))]
         return self._estimate(found, references, person, interval)
+
+    def _crop(self, image: Photo, number: int) -> _Found | FaceAge:
+        name = str(image) if isinstance(image, str | Path) else str(number)
+        try:
+            pixels, digest = _pixels(image, f"crop {number}")
+            if pixels.shape[0] != pixels.shape[1]:
+                raise ImageError(f"{name}: a crop must be square, not {pixels.shape[1]} x {pixels.shape[0]} pixels.")
+        except ImageError as error:
+            if not isinstance(image, str | Path):
+                raise
+            return FaceAge(name, status=str(error).removeprefix(f"{name}: "))
+        return _Found(FaceAge(name, 0), resize_crop(pixels, self.base.model.config.crop_size), digest)
 
     def _faces(self, image: Photo, number: int) -> list[_Found | FaceAge]:
         name = str(image) if isinstance(image, str | Path) else str(number)
         try:
-            pixels, digest = _pixels(image, number)
+            pixels, digest = _pixels(image, f"image {number}")
         except ImageError as error:
             if not isinstance(image, str | Path):
                 raise
@@ -213,14 +221,20 @@ class AgePipeline:
         return UserReferences(bank, self.corrector.correct(faces, votes=False).age.astype(float))
 
 
-def _pixels(image: Photo, number: int) -> tuple[np.ndarray, str]:
+def _many(images: Photo | Iterable[Photo]) -> list[Photo]:
+    if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        return [images]
+    return list(images)
+
+
+def _pixels(image: Photo, name: str) -> tuple[np.ndarray, str]:
     """A photo as [H, W, 3] uint8 RGB, and the SHA-1 of its file (of its pixels, where it is none)."""
     if isinstance(image, str | Path):
         data = read_bytes(image, str(image))
         return decode_image(data, str(image)), hashlib.sha1(data).hexdigest()
     if isinstance(image, Image.Image):
         image = np.asarray(image.convert("RGB"))
-    pixels = np.ascontiguousarray(_checked(image, f"image {number}"))
+    pixels = np.ascontiguousarray(_checked(image, name))
     return pixels, hashlib.sha1(pixels.tobytes()).hexdigest()
 
 

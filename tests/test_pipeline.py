@@ -84,8 +84,9 @@ def test_own_references_correct_as_the_command_does(diff_weights, synthetic_set,
     biased.save(tmp_path / "own.npz")
     prepared = load_prepared(synthetic_set)
     (tmp_path / "crops").mkdir()
-    for row in range(6):
-        Image.fromarray(prepared.crops[row]).save(tmp_path / "crops" / f"{row}.png")
+    files = [tmp_path / "crops" / f"{row}.png" for row in range(6)]
+    for row, file in enumerate(files):
+        Image.fromarray(prepared.crops[row]).save(file)
     for person in (None, "Anna"):
         words = [
             "--crops",
@@ -98,7 +99,7 @@ def test_own_references_correct_as_the_command_does(diff_weights, synthetic_set,
         ]
         table = table_of(tmp_path / "crops", *words, *(["--person", person] if person else []))
         for banks in (tmp_path / "own.npz", [biased]):
-            faces = pipeline.estimate_crops(prepared.crops[:6], banks, person, interval=0.8)
+            faces = pipeline.estimate_crops(files, banks, person, interval=0.8)
             assert [face.age for face in faces] == pytest.approx(table["age"].tolist(), abs=0.02)
             assert [face.low for face in faces] == pytest.approx(table["interval_low"].tolist(), abs=0.02)
             assert [face.references for face in faces] == table["n_references"].tolist()
@@ -125,8 +126,20 @@ def test_what_is_no_photo_is_refused(released, photos, image, said):
         released.estimate([photos / "meadow.png", image])
 
 
+def test_a_picture_of_the_bank_is_not_its_own_reference(diff_weights, synthetic_set, tmp_path):
+    pipeline, prepared = AgePipeline.from_weights(diff_weights, "cpu"), load_prepared(synthetic_set)
+    bank = pipeline.corrector.bank
+    place = int(np.abs(bank.ages - bank.estimates).argmin())  # within the window of its own estimate
+    (row,) = np.flatnonzero(prepared.manifest["id"] == bank.id[place])
+    Image.fromarray(prepared.crops[row]).save(tmp_path / "seen.png")
+    alone = replace(pipeline.corrector, bank=bank.rows(np.array([place])))
+    (known,) = AgePipeline(pipeline.base, alone, diff_weights).estimate_crops(tmp_path / "seen.png")
+    (unknown,) = AgePipeline(pipeline.base, alone, diff_weights).estimate_crops(prepared.crops[row])
+    assert (known.references, unknown.references) == (0, 1)
+
+
 def test_what_is_no_crop_is_refused(released):
-    with pytest.raises(ImageError, match="crop 0 must be square, not 20 x 30"):
+    with pytest.raises(ImageError, match="a crop must be square, not 20 x 30"):
         released.estimate_crops([np.zeros((30, 20, 3), np.uint8)])
     with pytest.raises(ImageError, match="crop 0 must be .* float64"):
         released.estimate_crops(np.zeros((1, 128, 128, 3)))
