@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -21,17 +21,18 @@ from common.base.regressor import AgePredictBasicPipeline as AgePredictBasicPipe
 from common.base.regressor import AgePrediction as AgePrediction
 from common.base.regressor import pick_device as pick_device
 from common.data.labels import OLDEST
+from common.data.predictions import OK
 from common.difference.bank import ReferenceBank, concatenate, load_bank
-from common.difference.corrector import Correction, Faces, load_corrector
-from common.difference.own_references import UserReferences
+from common.difference.corrector import CorrectsAges, Faces, load_corrector
+from common.difference.own_references import UserReferences, start_of
 from common.errors import DataError, ImageError, WeightsError
 from common.faces.alignment import resize_crop
 from common.faces.images import SMALLEST_SIDE, decode_image
 from common.faces.photo_files import read_bytes
 from common.files import WEIGHTS
+from common.inference.inputs import NO_FACE as NO_FACE
 from common.inference.own_table import user_half_width, who_is_asked
 
-OK, NO_FACE = "ok", "no face found"
 NAN = float("nan")
 
 Photo: TypeAlias = str | Path | Image.Image | np.ndarray
@@ -56,12 +57,6 @@ class FaceAge:
     high: float = NAN
     references: int = 0
     status: str = OK
-
-
-class CorrectsAges(Protocol):
-    """What a pipeline hands in as its difference regressor."""
-
-    def correct(self, faces: Faces, at_age: np.ndarray | None = None, votes: bool = True) -> Correction: ...
 
 
 class _Found(NamedTuple):
@@ -217,8 +212,7 @@ class AgePipeline:
         bank = concatenate(own)
         if self.corrector is None:
             return UserReferences(bank, bank.estimates.astype(float))
-        faces = Faces(bank.embeddings.astype(np.float32), bank.estimates, bank.id, bank.person)
-        return UserReferences(bank, self.corrector.correct(faces, votes=False).age.astype(float))
+        return start_of(self.corrector, bank)
 
 
 def _many(images: Photo | Iterable[Photo]) -> list[Photo]:

@@ -54,6 +54,12 @@ class Correction(NamedTuple):
     vote: np.ndarray
 
 
+class CorrectsAges(Protocol):
+    """What a pipeline hands in as its difference regressor."""
+
+    def correct(self, faces: Faces, at_age: np.ndarray | None = None, votes: bool = True) -> Correction: ...
+
+
 @dataclass(frozen=True)
 class Corrector:
     """A base pipeline, a difference head, a bank, and how references are retrieved (`references`, `window` years)."""

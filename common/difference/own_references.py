@@ -8,7 +8,7 @@ import pandas as pd
 
 from common.data.labels import person_key
 from common.difference.bank import ReferenceBank
-from common.difference.corrector import Corrector, Faces
+from common.difference.corrector import CorrectsAges, Faces
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _keys(names: np.ndarray) -> np.ndarray:
     return np.array([person_key(name) for name in known], str)[place]
 
 
-def start_of(corrector: Corrector, bank: ReferenceBank) -> UserReferences:
+def start_of(corrector: CorrectsAges, bank: ReferenceBank) -> UserReferences:
     """A user's bank with starting ages: what the difference regressor and its training bank say of each reference."""
     faces = Faces(bank.embeddings.astype(np.float32), bank.estimates, bank.id, bank.person)
     return UserReferences(bank, corrector.correct(faces, votes=False).age.astype(float))
