@@ -146,9 +146,9 @@ def table_lines(predictions: pd.DataFrame) -> list[str]:
     return [*lines, "", f"Between two of the three backgrounds the estimate of a face differs by {between:.2f} years."]
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point; exit status 0 done, 2 nothing could be done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def faces_parser(description: str | None) -> argparse.ArgumentParser:
+    """The part of a command line that names faces and a base."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("folder", nargs="?", type=Path, help="prepared folder (see scripts/prepare_data.py)")
     add("--manifest", type=Path, metavar="CSV", help="photos with ages instead: path,age,…")
@@ -156,6 +156,13 @@ def main(argv: list[str] | None = None) -> int:
     add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")
     add("--weights", type=Path, default=RELEASED, metavar="DIR", help="base weights (the released ones)")
     add("--device", default="auto", help="auto, cpu or cuda")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; exit status 0 done, 2 nothing could be done."""
+    parser = faces_parser(__doc__)
+    add = parser.add_argument
     add("--out", type=Path, default=Path("robustness.csv"), metavar="CSV", help="write the predictions here")
     add("--table", type=Path, metavar="CSV", help="only print the table of stored predictions")
     arguments = parser.parse_args(argv)

@@ -17,15 +17,14 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from common.data.manifest import SPLITS
 from common.data.predictions import check_out, read_csv, write_table
 from common.difference.bank import load_bank
 from common.errors import UserError
 from common.evaluation.tables import markdown
 from common.figures import new_figure, save_figure
 from common.files import WEIGHTS, plain_name
-from common.pipeline import RELEASED, AgePredictBasicPipeline
-from scripts.research.evaluate_robustness import face_mask, read_faces
+from common.pipeline import AgePredictBasicPipeline
+from scripts.research.evaluate_robustness import face_mask, faces_parser, read_faces
 
 CELLS = 8  # to a side
 NEAREST = 20
@@ -115,15 +114,9 @@ def draw_map(table: pd.DataFrame, path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; exit status 0 done, 2 nothing could be done."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = faces_parser(__doc__)
     add = parser.add_argument
-    add("folder", nargs="?", type=Path, help="prepared folder (see scripts/prepare_data.py)")
-    add("--manifest", type=Path, metavar="CSV", help="photos with ages instead: path,age,…")
-    add("--split", choices=SPLITS, help="only this split (all)")
-    add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")
-    add("--weights", type=Path, default=RELEASED, metavar="DIR", help="base weights (the released ones)")
     add("--bank", type=Path, default=WEIGHTS / "DiffPipeline6" / "bank.npz", help="training faces of these weights")
-    add("--device", default="auto", help="auto, cpu or cuda")
     add("--out", type=Path, default=Path("saliency.csv"), metavar="CSV", help="write the moves here, the map beside it")
     add("--table", type=Path, metavar="CSV", help="only print the table of stored moves")
     arguments = parser.parse_args(argv)
