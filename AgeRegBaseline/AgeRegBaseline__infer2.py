@@ -8,60 +8,52 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 """
 
 import sys
-from argparse import Namespace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from common.errors import DataError, UserError
+from common.errors import DataError
 from common.files import WEIGHTS
-from common.inference.options import inference_parser, parse_inference
+from common.inference.options import InferenceOptions, Parser, inference_parser, parse_inference
+
+if TYPE_CHECKING:
+    from common.pipeline import AgePipeline
 
 
-def refuse_what_is_missing(arguments: Namespace) -> None:
-    """Raise DataError for options of the common command line that the base regressor has no answer to."""
-    if arguments.mode != "bypass":
-        raise DataError(f"The base regressor corrects nothing: it knows --mode bypass, not {arguments.mode}.")
-    for option in ("references", "person"):
-        if getattr(arguments, option):
-            raise DataError(f"The base regressor uses no references: --{option} belongs to the difference pipelines.")
-    if arguments.multi_crop and (arguments.interval is not None or arguments.processes > 1 or arguments.shard):
-        raise DataError("--multi-crop goes without --interval (calibrated on one view), --processes and --shard.")
-    if arguments.explain and (arguments.crops or arguments.manifest):
-        raise DataError("--explain draws photos; it does not go with --crops or --manifest.")
+@dataclass(frozen=True)
+class BaseOptions(InferenceOptions):
+    """The options of every inference, and whether several views of a face are averaged."""
+
+    multi_crop: bool = False
+
+    def check(self) -> None:
+        """Raise DataError for options that do not go together."""
+        super().check()
+        if self.multi_crop and (self.interval is not None or self.processes > 1 or self.shard):
+            raise DataError("--multi-crop goes without --interval (calibrated on one view), --processes and --shard.")
 
 
-def estimate(arguments: Namespace) -> int:
-    """Estimate all inputs of a command line and report; returns the exit status, raises UserError."""
-    from common.inference.base_estimates import add_intervals, estimate_base
-    from common.inference.drawings import draw_photos
-    from common.inference.inputs import list_inputs
-    from common.inference.report import report
-    from common.inference.shards import infer_in_shards
-    from common.pipeline import AgePredictBasicPipeline
+def make_parser() -> Parser:
+    """The command line of a pipeline without references, and --multi-crop."""
+    parser = inference_parser(__doc__, WEIGHTS / "AgeRegBaseline", corrects=False, own_references=False)
+    parser.add_argument("--multi-crop", action="store_true", help="average six views of each face: slower, more exact")
+    return parser
 
-    refuse_what_is_missing(arguments)
-    manifest = list_inputs(arguments)
-    if arguments.processes > 1:
-        return report(infer_in_shards(arguments, manifest), arguments)
-    pipeline = AgePredictBasicPipeline.from_weights(arguments.weights, arguments.device)
-    pipeline.multi_crop = arguments.multi_crop
-    base = estimate_base(manifest, arguments, pipeline)
-    if arguments.interval is not None:
-        add_intervals(base, arguments.interval, arguments.weights, "bypass")
-    status = report(base.table, arguments)
-    if arguments.explain:
-        draw_photos(base.table, arguments.explain)
-    return status
+
+def load(options: BaseOptions) -> "AgePipeline":
+    """The pipeline that the options ask for; raises WeightsError."""
+    from common.pipeline import AgePipeline, AgePredictBasicPipeline
+
+    base = AgePredictBasicPipeline.from_weights(options.weights, options.device)
+    base.multi_crop = options.multi_crop
+    return AgePipeline(base, None, options.weights)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
-    parser = inference_parser(__doc__, "bypass", WEIGHTS / "AgeRegBaseline")
-    parser.add_argument("--multi-crop", action="store_true", help="average six views of each face: slower, more exact")
-    arguments = parse_inference(parser, __file__, argv)
-    try:
-        return estimate(arguments)
-    except UserError as error:
-        print(f"AgeRegBaseline: {error}", file=sys.stderr)
-        return 2
+    options = parse_inference(make_parser(), __file__, argv, BaseOptions)
+    from common.inference.run import infer
+
+    return infer(options, "AgeRegBaseline", load)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,30 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 """
 
 import sys
-from functools import partial
+from typing import TYPE_CHECKING
 
 from common.files import WEIGHTS
-from common.inference.options import inference_parser, parse_inference
+from common.inference.options import InferenceOptions, inference_parser, parse_inference
+
+if TYPE_CHECKING:
+    from common.pipeline import AgePipeline
+
+
+def load(options: InferenceOptions) -> "AgePipeline":
+    """The pipeline that the options ask for; raises WeightsError."""
+    from common.pipeline import AgePipeline
+    from DiffPipeline6.DiffPipeline6__model import load_model
+
+    corrector = load_model(options.weights, options.device)
+    return AgePipeline(corrector.pipeline, corrector, options.weights)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
-    arguments = parse_inference(inference_parser(__doc__, "full", WEIGHTS / "DiffPipeline6"), __file__, argv)
-    from common.inference.run import infer, refuse_contradictions
-    from DiffPipeline6.DiffPipeline6__model import load_model
+    options = parse_inference(inference_parser(__doc__, WEIGHTS / "DiffPipeline6"), __file__, argv, InferenceOptions)
+    from common.inference.run import infer
 
-    load = partial(load_model, arguments.weights, arguments.device)
-    return infer(arguments, "DiffPipeline6", load, refuse_contradictions)
+    return infer(options, "DiffPipeline6", load)
 
 
 if __name__ == "__main__":

@@ -11,44 +11,58 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 """
 
 import sys
-from argparse import ArgumentParser, Namespace
-from functools import partial
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from common.errors import DataError
 from common.files import WEIGHTS
-from common.inference.options import inference_parser, parse_inference
+from common.inference.options import InferenceOptions, Parser, inference_parser, parse_inference
+
+if TYPE_CHECKING:
+    from common.pipeline import AgePipeline
 
 
-def make_parser() -> ArgumentParser:
+@dataclass(frozen=True)
+class Ep3Options(InferenceOptions):
+    """The options of every inference, and how many times over a face is corrected at most."""
+
+    iterations: int = 1
+
+    def check(self) -> None:
+        """Raise DataError for options that do not go together."""
+        super().check()
+        if self.iterations == 1:
+            return
+        if self.iterations < 1:
+            raise DataError(f"--iterations must be 1 or more, not {self.iterations}.")
+        if self.mode != "full":
+            raise DataError(f"--iterations corrects again; it does not go with --mode {self.mode}.")
+        if self.interval is not None and not self.references:
+            raise DataError("--interval is calibrated on what the weights say; it does not go with --iterations.")
+
+
+def make_parser() -> Parser:
     """The command line that every pipeline has, and --iterations."""
-    parser = inference_parser(__doc__, "full", WEIGHTS / "Ep3Pipeline")
+    parser = inference_parser(__doc__, WEIGHTS / "Ep3Pipeline")
     parser.add_argument("--iterations", type=int, metavar="N", default=1, help="correct up to N times over (1)")
     return parser
 
 
-def refuse(arguments: Namespace) -> None:
-    """Raise DataError for options that do not go together."""
-    from common.inference.run import refuse_contradictions
+def load(options: Ep3Options) -> "AgePipeline":
+    """The pipeline that the options ask for; raises WeightsError."""
+    from common.pipeline import AgePipeline
+    from Ep3Pipeline.Ep3Pipeline__model import load_model
 
-    refuse_contradictions(arguments)
-    if arguments.iterations == 1:
-        return
-    if arguments.iterations < 1:
-        raise DataError(f"--iterations must be 1 or more, not {arguments.iterations}.")
-    if arguments.mode != "full":
-        raise DataError(f"--iterations corrects again; it does not go with --mode {arguments.mode}.")
-    if arguments.interval is not None and not arguments.references:
-        raise DataError("--interval is calibrated on what the weights say; it does not go with --iterations.")
+    corrector = load_model(options.weights, options.device, options.iterations)
+    return AgePipeline(corrector.pipeline, corrector, options.weights)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
-    arguments = parse_inference(make_parser(), __file__, argv)
+    options = parse_inference(make_parser(), __file__, argv, Ep3Options)
     from common.inference.run import infer
-    from Ep3Pipeline.Ep3Pipeline__model import load_model
 
-    load = partial(load_model, arguments.weights, arguments.device, arguments.iterations)
-    return infer(arguments, "Ep3Pipeline", load, refuse)
+    return infer(options, "Ep3Pipeline", load)
 
 
 if __name__ == "__main__":

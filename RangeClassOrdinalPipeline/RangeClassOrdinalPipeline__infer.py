@@ -35,7 +35,7 @@ from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import (
     pair_samples,
     range_class,
 )
-from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__infer2 import class_names
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__gate import class_names
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import (
     CORRECTOR,
     RELEASED,

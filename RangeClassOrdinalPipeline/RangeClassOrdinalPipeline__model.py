@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from common.base.weight_files import load_into, read_settings, vouch, writing
 from common.base.weights import CONFIG_FILE, MODEL_FILE, fingerprint, require, write_tensors
+from common.difference.bank import ReferenceBank
 from common.difference.corrector import Correction, Corrector, Faces
 from common.difference.ordinal import condor_loss, level_probabilities
-from common.errors import WeightsError
+from common.errors import DataError, WeightsError
 from common.files import WEIGHTS, write_whole
 from DiffPipeline6.DiffPipeline6__model import RELEASED as CORRECTOR
 from DiffPipeline6.DiffPipeline6__model import load_model as load_corrector
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeHeadConfig
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import Samples, error_numbers, numbers_wanted
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__gate import best_strength, class_names
 
 RELEASED = WEIGHTS / "RangeClassOrdinalPipeline"
 PREDICT_BATCH = 4096
@@ -122,6 +124,31 @@ class RangeModel:
     head: RangeHead
     prior: list[float]
     gate: Gate | None
+
+    @property
+    def bank(self) -> ReferenceBank:
+        """The bank of the corrector."""
+        return self.corrector.bank
+
+    def correct(self, faces: Faces, at_age: np.ndarray | None = None, votes: bool = True) -> Correction:
+        """Gated ages of faces, with the columns error_class, expected_error (years) and ungated_age (years).
+
+        With `at_age` [N] (the true ages) the strength that is best for each: an upper bound, never an estimate.
+        """
+        if self.gate is None:
+            raise DataError("This classifier is of differences of pairs; only --target error makes a gate.")
+        correction = self.corrector.correct(faces)  # the classifier reads the votes
+        probabilities = self.error_classes(faces, correction)
+        base, ungated = faces.estimate.astype(float), correction.age.astype(float)
+        gated = self.gate.apply(base, ungated, probabilities)
+        age = gated if at_age is None else best_strength(base, ungated, at_age)
+        names = np.array(class_names(self.head.config.edges))
+        further = {
+            "error_class": names[probabilities.argmax(axis=1)],
+            "expected_error": self.gate.expected_error(probabilities),
+            "ungated_age": ungated,
+        }
+        return correction._replace(age=age, further=further)
 
     def error_classes(self, faces: Faces, correction: Correction) -> np.ndarray:
         """Probabilities [N, L + 1] of the classes of the base's error; no true age enters."""

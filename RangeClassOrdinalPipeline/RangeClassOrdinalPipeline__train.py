@@ -28,6 +28,7 @@ from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import (
     pair_samples,
     range_class,
 )
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__gate import STRENGTHS
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import (
     Gate,
     RangeHead,
@@ -38,7 +39,6 @@ from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import (
 )
 
 VALIDATION_TURN = 1_000_000  # the pairs of val are drawn once, in no epoch's turn
-STRENGTHS = np.arange(0, 16) / 10  # of a correction; what the gate chooses from
 FEWEST = 30  # faces a class needs on val for a strength of its own
 
 

@@ -81,6 +81,18 @@ def is_packed(path: str | Path) -> bool:
     return Path(path).suffix.lower() == PACKED
 
 
+def short_stem(path: str | Path) -> str:
+    """The stem of a file's name, cut to what fits into another file's name with more around it.
+
+    Examples
+    --------
+    >>> short_stem("photos/anna.jpg"), len(short_stem("x" * 250 + ".jpg"))
+    ('anna', 80)
+    """
+    stem = Path(path).stem
+    return stem if len(stem.encode(errors="surrogateescape")) <= 200 else stem[:80]
+
+
 def plain_name(path: str | Path) -> Path:
     """The name of a file without the .gz of a packed one: a/ages.csv of a/ages.csv.gz and of a/ages.csv."""
     return Path(path).with_suffix("") if is_packed(path) else Path(path)

@@ -7,64 +7,44 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from common.base.distribution import spread
-from common.base.intervals import SMALLEST_BANK, bounds, load_calibrator
+from common.base.intervals import IntervalCalibrator, bounds, load_calibrator
 from common.base.regressor import RELEASED as RELEASED
 from common.base.regressor import AgePredictBasicPipeline as AgePredictBasicPipeline
 from common.base.regressor import AgePrediction as AgePrediction
 from common.base.regressor import pick_device as pick_device
-from common.data.labels import OLDEST
-from common.data.predictions import OK
+from common.data.predictions import NOT_FINITE
 from common.difference.bank import ReferenceBank, concatenate, load_bank
-from common.difference.corrector import CorrectsAges, Faces, load_corrector
+from common.difference.corrector import CorrectsAges, load_corrector
 from common.difference.own_references import UserReferences, start_of
 from common.errors import DataError, ImageError, WeightsError
 from common.faces.alignment import resize_crop
 from common.faces.images import SMALLEST_SIDE, decode_image
 from common.faces.photo_files import read_bytes
 from common.files import WEIGHTS
+from common.inference.estimates import (
+    BaseEstimates,
+    Estimates,
+    Face,
+    Request,
+    correct,
+    estimate_base,
+    with_correction,
+)
+from common.inference.estimates import FaceAge as FaceAge
 from common.inference.inputs import NO_FACE as NO_FACE
-from common.inference.own_table import user_half_width, who_is_asked
-
-NAN = float("nan")
+from common.inference.inputs import faces_of
+from common.inference.options import AUTO
+from common.inference.own import correct_by_own, own_half_width, who_is_asked
 
 Photo: TypeAlias = str | Path | Image.Image | np.ndarray
 Bank: TypeAlias = str | Path | ReferenceBank
-
-
-@dataclass(frozen=True)
-class FaceAge:
-    """The age of one face, or why a photo has none.
-
-    photo: the name it was given by, or its number; face: number among the faces of the photo, the largest first (None
-    without one); box: left, top, right, bottom in pixels (None for crops); base_age, age, low, high: years (NaN where
-    there is none); references: how many corrected the age; status: ok, or what is wrong.
-    """
-
-    photo: str
-    face: int | None = None
-    box: tuple[float, float, float, float] | None = None
-    base_age: float = NAN
-    age: float = NAN
-    low: float = NAN
-    high: float = NAN
-    references: int = 0
-    status: str = OK
-
-
-class _Found(NamedTuple):
-    """A face to estimate: what is known of it, its crop [S, S, 3] uint8 RGB, SHA-1 of its photo."""
-
-    known: FaceAge
-    crop: np.ndarray
-    id: str
 
 
 class AgePipeline:
@@ -98,6 +78,10 @@ class AgePipeline:
             pipeline.base.compute_in_8_bits()
         return pipeline
 
+    def bypass(self) -> "AgePipeline":
+        """The same without the correction by references: the base's ages, their intervals."""
+        return AgePipeline(self.base, None, self.weights)
+
     def estimate(
         self,
         images: Photo | Iterable[Photo],
@@ -119,8 +103,8 @@ class AgePipeline:
         At least one FaceAge for each photo; of one that cannot be read, or shows no face, the status says why. Raises
         ImageError for what is no photo, WeightsError for a bad bank, DataError for an unknown person.
         """
-        found = [part for number, image in enumerate(_many(images)) for part in self._faces(image, number)]
-        return self._estimate(found, references, person, interval)
+        found = (part for number, image in enumerate(_many(images)) for part in self._faces(image, number))
+        return self._answer(found, references, person, interval)
 
     def estimate_crops(
         self,
@@ -131,12 +115,54 @@ class AgePipeline:
     ) -> list[FaceAge]:
         """Ages of aligned face crops of any size, of which an array is [S, S, 3] uint8 RGB; otherwise as `estimate`.
 
-        A picture of a bank is never its own reference: it is known by the bytes of its file, an array is not.
+        An image of a bank is never its own reference: it is known by the bytes of its file, an array is not.
         """
-        found = [self._crop(crop, number) for number, crop in enumerate(_many(crops))]
-        return self._estimate(found, references, person, interval)
+        found = (self._crop(crop, number) for number, crop in enumerate(_many(crops)))
+        return self._answer(found, references, person, interval)
 
-    def _crop(self, image: Photo, number: int) -> _Found | FaceAge:
+    def estimate_faces(self, found: Iterable[Face | FaceAge], request: Request = Request()) -> Estimates:  # noqa: B008
+        """Ages of faces that were found before, read one by one; an image without a face passes through.
+
+        Raises WeightsError for a bad bank or missing intervals, DataError for an unknown person.
+        """
+        if request.person and not request.references:
+            raise DataError("person names whose references in a bank to use; give the bank as references.")
+        own = self._own(request.references) if request.references else None
+        calibrator = self._calibrator(request.interval) if request.interval is not None and own is None else None
+        looked_at_again = request.person == AUTO or request.evidence > 0
+        base = estimate_base(found, self.base, request.batch_size, looked_at_again)
+        if not len(base.place):
+            return Estimates(base.results, [], base.stopped)
+        faces = [base.results[place] for place in base.place]
+        if self.corrector is not None:
+            votes = request.votes or request.evidence > 0
+            correction = correct(base, self.corrector, request.oracle, votes)
+            faces = with_correction(base, correction, getattr(self.corrector, "bank", None), request.evidence)
+        notes: list[str] = []
+        if own is not None:
+            faces, notes = _with_own(faces, base, own, request)
+        elif calibrator is not None and request.interval is not None:
+            spreads = np.array([face.spread for face in faces])
+            faces = _with_interval(faces, calibrator.half_width(base.faces.estimate, spreads, request.interval))
+        results = list(base.results)
+        for place, face in zip(base.place, faces, strict=True):
+            results[place] = face if np.isfinite(face.age) else _no_number(face)
+        return Estimates(results, notes, base.stopped)
+
+    def _answer(
+        self,
+        found: Iterable[Face | FaceAge],
+        references: Bank | Sequence[Bank] | None,
+        person: str | None,
+        interval: float | None,
+    ) -> list[FaceAge]:
+        banks = [references] if isinstance(references, str | Path | ReferenceBank) else list(references or ())
+        estimates = self.estimate_faces(found, Request(banks, person, interval=interval))
+        if estimates.stopped:
+            raise KeyboardInterrupt
+        return estimates.faces
+
+    def _crop(self, image: Photo, number: int) -> Face | FaceAge:
         name = str(image) if isinstance(image, str | Path) else str(number)
         try:
             pixels, digest = _pixels(image, f"crop {number}")
@@ -145,65 +171,24 @@ class AgePipeline:
         except ImageError as error:
             if not isinstance(image, str | Path):
                 raise
-            return FaceAge(name, status=str(error).removeprefix(f"{name}: "))
-        return _Found(FaceAge(name, 0), resize_crop(pixels, self.base.model.config.crop_size), digest)
+            return FaceAge(name, status=str(error).removeprefix(f"{name}: "), row=number)
+        known = FaceAge(name, 0, id=digest, row=number)
+        return Face(known, resize_crop(pixels, self.base.model.config.crop_size))
 
-    def _faces(self, image: Photo, number: int) -> list[_Found | FaceAge]:
+    def _faces(self, image: Photo, number: int) -> Sequence[Face | FaceAge]:
         name = str(image) if isinstance(image, str | Path) else str(number)
         try:
             pixels, digest = _pixels(image, f"image {number}")
         except ImageError as error:
             if not isinstance(image, str | Path):
                 raise
-            return [FaceAge(name, status=str(error).removeprefix(f"{name}: "))]
-        faces = self.base.faces(pixels)
-        known = (FaceAge(name, place, face.box) for place, (face, _) in enumerate(faces))
-        found = [_Found(face, part.crop, digest) for face, part in zip(known, faces, strict=True)]
-        return list(found) or [FaceAge(name, status=NO_FACE)]
+            return [FaceAge(name, status=str(error).removeprefix(f"{name}: "), row=number)]
+        return faces_of(pixels, FaceAge(name, id=digest, row=number), self.base)
 
-    def _estimate(
-        self,
-        found: Sequence[_Found | FaceAge],
-        references: Bank | Sequence[Bank] | None,
-        person: str | None,
-        interval: float | None,
-    ) -> list[FaceAge]:
-        faces = [part for part in found if isinstance(part, _Found)]
-        if isinstance(references, str | Path | ReferenceBank):
-            references = [references]
-        if person and not references:
-            raise DataError("person names whose references in a bank to use; give the bank as references.")
-        ages = iter(self._ages(faces, references or [], person, interval) if faces else [])
-        return [next(ages) if isinstance(part, _Found) else part for part in found]
-
-    def _ages(
-        self, found: Sequence[_Found], banks: Sequence[Bank], person: str | None, interval: float | None
-    ) -> list[FaceAge]:
-        base = self.base.predict(np.stack([part.crop for part in found]))
-        ids, start = np.array([part.id for part in found]), base.ages.astype(float)  # [N]
-        faces = Faces(base.embeddings, base.ages, ids, np.full(len(found), ""))
-        age, counts = start, np.zeros(len(found), int)
-        if self.corrector is not None:
-            correction = self.corrector.correct(faces, votes=False)
-            age, counts = correction.age.astype(float), correction.mask.sum(axis=1)
-        half_width = np.full(len(found), NAN)
-        if banks:
-            user = self._own(banks)
-            asked = who_is_asked([part.crop for part in found], ids, user.bank, person)
-            shifts = user.shifts(faces, age, asked)
-            age, counts = np.clip(age + shifts.domain + shifts.personal, 0, OLDEST), counts + shifts.references
-            if interval is not None and len(user.bank) >= SMALLEST_BANK:
-                half_width = user_half_width(user, asked, interval)
-        elif interval is not None:
-            calibrator = load_calibrator(self.weights, "bypass" if self.corrector is None else "full")
-            half_width = calibrator.half_width(start, spread(base.log_probs, self.base.ages), interval)
-        low, high = bounds(age, half_width)
-        return [
-            replace(part.known, base_age=first, age=last, low=least, high=most, references=count)
-            for part, first, last, least, most, count in zip(
-                found, start.tolist(), age.tolist(), low.tolist(), high.tolist(), counts.tolist(), strict=True
-            )
-        ]
+    def _calibrator(self, probability: float) -> IntervalCalibrator:
+        calibrator = load_calibrator(self.weights, "bypass" if self.corrector is None else "full")
+        calibrator.half_width(np.zeros(0), np.zeros(0), probability)  # raises DataError for an impossible one
+        return calibrator
 
     def _own(self, banks: Sequence[Bank]) -> UserReferences:
         own = [bank if isinstance(bank, ReferenceBank) else load_bank(bank, self.base.fingerprint) for bank in banks]
@@ -213,6 +198,36 @@ class AgePipeline:
         if self.corrector is None:
             return UserReferences(bank, bank.estimates.astype(float))
         return start_of(self.corrector, bank)
+
+
+def _with_own(
+    faces: list[FaceAge], base: BaseEstimates, user: UserReferences, request: Request
+) -> tuple[list[FaceAge], list[str]]:
+    """Faces [M] corrected by own references, with intervals calibrated on these if asked for; what is to be told."""
+    ids = base.faces.id
+    asked = who_is_asked(base.crops, ids, user.bank, request.person, request.false_match_rate)
+    start = np.array([face.age for face in faces])  # [M] years
+    own = correct_by_own(base.faces, start, user, asked, request.person == AUTO)
+    counts = own.references.tolist()
+    corrected = [
+        replace(face, age=age, references=face.references + count, person=person)
+        for face, age, count, person in zip(faces, own.age.tolist(), counts, asked.tolist(), strict=True)
+    ]
+    if request.interval is None:
+        return corrected, own.notes
+    half_width, notes = own_half_width(user, asked, request.interval)
+    return _with_interval(corrected, half_width), own.notes + notes
+
+
+def _with_interval(faces: list[FaceAge], half_width: np.ndarray) -> list[FaceAge]:
+    low, high = bounds(np.array([face.age for face in faces]), half_width)
+    ends = zip(faces, low.tolist(), high.tolist(), strict=True)
+    return [replace(face, low=least, high=most) for face, least, most in ends]
+
+
+def _no_number(face: FaceAge) -> FaceAge:
+    nan = float("nan")
+    return replace(face, base_age=nan, age=nan, low=nan, high=nan, status=NOT_FINITE)
 
 
 def _many(images: Photo | Iterable[Photo]) -> list[Photo]:

@@ -29,7 +29,7 @@ from scripts.page.server import folder_of_this_process, refuse_address, serve
 
 if TYPE_CHECKING:
     from common.difference.bank import ReferenceBank
-    from common.difference.corrector import Corrector
+    from common.pipeline import AgePipeline
 
 PROBABILITY = 0.9  # of an interval to hold the age
 ITSELF = "you"  # whose references a personal bank holds
@@ -54,37 +54,40 @@ class Estimated:
 
 
 def estimate_uploads(
-    uploads: Sequence[Upload], corrector: "Corrector", weights: Path, mode: str, bank: "ReferenceBank | None" = None
+    uploads: Sequence[Upload], pipeline: "AgePipeline", mode: str, bank: "ReferenceBank | None" = None
 ) -> Estimated:
     """Estimate photos exactly as DiffPipeline6__infer2.py does; `mode` is full or bypass.
 
     A photo that cannot be used has a row whose `status` says why. With `bank` (mode full) its references are those of
     the person shown.
     """
-    from common.inference.base_estimates import estimate_base
     from common.inference.drawings import draw_photos
-    from common.inference.inputs import list_inputs
-    from common.inference.run import estimate, refuse_contradictions
+    from common.inference.estimates import Request
+    from common.inference.evidence import draw_evidence
+    from common.inference.inputs import list_inputs, read_faces
+    from common.inference.options import InferenceOptions
+    from common.inference.run import EXPLAINED
+    from common.inference.table import predictions_of
 
     with TemporaryDirectory() as name:
         folder, drawn = Path(name), Path(name) / "drawn"
         names = dict(zip(write_uploads(uploads, folder), (upload.name for upload in uploads), strict=True))
-        words = [*names, "--mode", mode, "--interval", str(PROBABILITY), "--weights", str(weights)]
-        if bank is not None:
-            bank.save(folder / "bank.npz")
-            words += ["--references", str(folder / "bank.npz"), "--person", ITSELF]
-        arguments = infer2_arguments(words + (["--explain", str(drawn)] if mode == "full" else []))
-        refuse_contradictions(arguments)
-        base = estimate_base(list_inputs(arguments), arguments, corrector.pipeline)
-        if len(base.good_rows):
-            estimate(base, corrector, arguments)
-            if mode == "bypass":
-                draw_photos(base.table, drawn)
+        options = InferenceOptions(pipeline.weights, tuple(names), mode=mode)
+        manifest = list_inputs(options)
+        asked = pipeline if mode == "full" else pipeline.bypass()
+        request = Request(
+            [] if bank is None else [bank], None if bank is None else ITSELF, interval=PROBABILITY,
+            votes=True, evidence=EXPLAINED if mode == "full" else 0,
+        )  # fmt: skip
+        faces = asked.estimate_faces(read_faces(manifest, options, pipeline.base), request).faces
+        table = predictions_of(faces, manifest)
+        draw_photos(table, drawn)
+        draw_evidence(faces, drawn)
         pictures = {path: path.read_bytes() for path in sorted(drawn.glob("*.png"))}
-        table = base.table.assign(path=base.table["path"].map(names))
-    faces = [data for path, data in pictures.items() if path.stem.endswith("_references")]
+        table = table.assign(path=table["path"].map(names))
+    beside = [data for path, data in pictures.items() if path.stem.endswith("_references")]
     photos = [data for path, data in pictures.items() if not path.stem.endswith("_references")]
-    return Estimated(table, photos, faces)
+    return Estimated(table, photos, beside)
 
 
 def write_uploads(uploads: Sequence[Upload], folder: Path) -> list[str]:
@@ -98,14 +101,7 @@ def write_uploads(uploads: Sequence[Upload], folder: Path) -> list[str]:
     return files
 
 
-def infer2_arguments(words: Sequence[str]) -> argparse.Namespace:
-    """The options of DiffPipeline6__infer2.py for a command line."""
-    from common.inference.options import inference_parser, parse_inference
-
-    return parse_inference(inference_parser("", "full", WEIGHTS / "DiffPipeline6"), __file__, words)
-
-
-def personal_bank(uploads: Sequence[Upload], corrector: "Corrector") -> tuple["ReferenceBank", list[str]]:
+def personal_bank(uploads: Sequence[Upload], pipeline: "AgePipeline") -> tuple["ReferenceBank", list[str]]:
     """The bank of one person's dated photos, and a sentence for each that cannot be used.
 
     Raises DataError if none can.
@@ -118,7 +114,7 @@ def personal_bank(uploads: Sequence[Upload], corrector: "Corrector") -> tuple["R
             Picture(Path(file), upload.name, "no age given" if np.isnan(upload.age) else upload.age, ITSELF)
             for file, upload in zip(files, uploads, strict=True)
         ]
-        return enter_pictures(pictures, corrector.pipeline, crops_given=False)
+        return enter_pictures(pictures, pipeline.base, crops_given=False)
 
 
 def age_at_photo(upload: Upload, birth: str) -> float:
@@ -178,5 +174,10 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """The console command age-app."""
     leave(main())
+
+
+if __name__ == "__main__":
+    command()

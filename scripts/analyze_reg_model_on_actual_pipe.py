@@ -13,10 +13,12 @@ import sys
 
 from common.data.predictions import OK
 from common.errors import DataError
-from common.inference.base_estimates import add_intervals, estimate_base
 from common.inference.inputs import list_inputs
+from common.inference.options import InferenceOptions
 from common.inference.report import exit_status
-from common.pipeline import AgePredictBasicPipeline
+from common.inference.run import estimate
+from common.inference.table import predictions_of
+from common.pipeline import AgePipeline, AgePredictBasicPipeline
 from scripts.report.command import check_words, deliver, report_parser, run_command, source_name
 
 
@@ -25,22 +27,23 @@ def run(arguments: argparse.Namespace) -> int:
     check_words(arguments)
     if not arguments.manifest:
         raise DataError("Give --manifest with the faces to estimate.")
-    manifest = list_inputs(arguments)
-    pipeline = AgePredictBasicPipeline.from_weights(arguments.weights, arguments.device)
-    base = estimate_base(manifest, arguments, pipeline)
-    if arguments.interval is not None:
-        add_intervals(base, arguments.interval, arguments.weights, "bypass")
-    for row in base.table[base.table["status"] != OK].itertuples():
+    names = ("manifest", "split", "crops", "weights", "batch_size", "device", "interval")
+    options = InferenceOptions(mode="bypass", **{name: getattr(arguments, name) for name in names})
+    manifest = list_inputs(options)
+    base = AgePredictBasicPipeline.from_weights(options.weights, options.device)
+    estimates = estimate(AgePipeline(base, None, options.weights), manifest, options)
+    table = predictions_of(estimates.faces, manifest)
+    for row in table[table["status"] != OK].itertuples():
         print(f"not estimated: {row.path}: {row.status}", file=sys.stderr)
-    deliver(arguments, base.table, source_name(arguments))
-    return exit_status(base.table)
+    deliver(arguments, table, source_name(arguments))
+    return exit_status(table)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     parser = report_parser(__doc__)
     parser.add_argument("--crops", action="store_true", help="the pictures are face crops: do not look for faces")
-    arguments = parser.parse_args(argv, argparse.Namespace(inputs=[]))
+    arguments = parser.parse_args(argv)
     return run_command("analyze_reg_model_on_actual_pipe", lambda: run(arguments))
 
 

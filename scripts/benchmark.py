@@ -1,7 +1,7 @@
 """Speed and memory of the base and of the correction by references, on this machine's CPU.
 
     python scripts/benchmark.py                                  # threads 1 and 2, banks of 2k, 20k, 200k and 2M
-    python scripts/benchmark.py --threads 1 --banks 20000 --json out/benchmark.json
+    python scripts/benchmark.py --threads 1 --banks 20000 --out out/benchmark.json
 
 Works on crops of noise and on banks of made-up embeddings with the ages of the released bank: speed, not quality. What
 is compared is timed in turn, and every ratio is the median of the ratios of neighbouring timings, since the speed of a
@@ -237,7 +237,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--banks", type=int, nargs="*", default=BANKS, metavar="N", help="sizes of made-up banks")
     add("--repeats", type=int, default=5, metavar="N", help="timings of everything (5)")
     add("--backend", choices=("auto", "torch"), default="auto", help="auto: the ONNX graph where there is one")
-    add("--json", type=Path, metavar="FILE", help="write all figures here")
+    add("--out", "--json", type=Path, metavar="FILE", help="write all figures here")
     add("--table", type=Path, metavar="JSON", help="measure nothing, print the tables of stored figures")
     options = parser.parse_args(argv)
     try:
@@ -249,9 +249,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 
 

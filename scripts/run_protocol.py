@@ -1,9 +1,9 @@
 """Run an evaluation protocol on a prepared set, fold by fold; a run that was stopped goes on where it was.
 
-    python scripts/run_protocol.py data/prepared/fgnet_dev --protocol leave-one-person-out --out out/fgnet_lopo
-    python scripts/run_protocol.py data/prepared/utkface --split-file train=utk_train.csv test=utk_test.csv \\
+    python scripts/run_protocol.py --data data/prepared/fgnet_dev --protocol leave-one-person-out --out out/fgnet_lopo
+    python scripts/run_protocol.py --data data/prepared/utkface --split-file train=utk_train.csv test=utk_test.csv \\
         --ages 21 60 --out out/utkface_coral --train --epochs 8
-    python scripts/run_protocol.py data/prepared/morph2 --protocol subject-80-20 --out out/morph2 --splits-only
+    python scripts/run_protocol.py --data data/prepared/morph2 --protocol subject-80-20 --out out/morph2 --splits-only
 
 Without --train the base stays as it is; the re-calibrations of it (control c) are fitted on the faces that each fold
 does not test. With --train (the last option; all words after it go to AgeRegBaseline__main.py) a base is trained for
@@ -52,7 +52,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("folder", type=Path, help="prepared folder (see scripts/prepare_data.py)")
+    add("--data", dest="folder", type=Path, metavar="DIR", help="prepared folder (see scripts/prepare_data.py)")
+    add("folder", nargs="?", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--protocol", choices=sorted(set(PROTOCOLS) - {"list"}), help="how the set is divided")
     add("--split-file", nargs="+", default=[], metavar="CSV", help="or a published list: name,split, or PART=LIST.csv")
     add("--folds", type=int, default=5, help="subject-kfold: number of folds (5)")
@@ -63,7 +64,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     add("--splits-only", action="store_true", help="write the splits and the prepared folders, evaluate nothing")
     add("--train", nargs=argparse.REMAINDER, metavar="WORD", help="train a base for each fold, with these words")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.folder is None:
+        parser.error("give a prepared folder with --data DIR")
+    return arguments
 
 
 def read_request(arguments: argparse.Namespace) -> Request:

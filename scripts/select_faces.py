@@ -1,7 +1,7 @@
 """Some faces of a prepared folder as a prepared folder of their own, by what its manifest says of them.
 
-    python scripts/select_faces.py data/prepared/utkface --without group=asian --out data/prepared/without_asian
-    python scripts/select_faces.py data/prepared/utkface --only group=asian split=val,calib --out data/prepared/asian
+    python scripts/select_faces.py --data data/prepared/utkface --without group=asian --out data/prepared/without_asian
+    python scripts/select_faces.py --data data/prepared/utkface --only group=asian split=val,calib --out data/prepared/asian
 
 --only keeps the faces of which every condition holds, --without then leaves out those of which any does. Splits stay
 what they were, so nothing moves from training to test.
@@ -33,11 +33,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("folder", type=Path, help="prepared folder")
+    add("--data", dest="folder", type=Path, metavar="DIR", help="prepared folder")
+    add("folder", nargs="?", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--only", nargs="+", type=condition, default=[], metavar="C=V", help="keep faces of which all of these hold")
     add("--without", nargs="+", type=condition, default=[], metavar="C=V", help="leave out those of which one holds")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.folder is None:
+        parser.error("give a prepared folder with --data DIR")
+    return arguments
 
 
 def chosen(manifest: pd.DataFrame, only: list[Condition], without: list[Condition]) -> np.ndarray:

@@ -32,7 +32,7 @@ def photos(tmp_path_factory) -> Path:
 
 
 def table_of(folder: Path, *words: str):
-    infer2([str(folder), "--out", str(folder.parent / "ages.csv"), "--device", "cpu", *words])
+    infer2([str(folder), "--out", str(folder.parent / "ages.csv"), "--columns", "all", "--device", "cpu", *words])
     return read_predictions(folder.parent / "ages.csv").set_index("path")
 
 

@@ -1,5 +1,6 @@
 """`AgePredictBasicPipeline`: photos or crops in, base ages out, in a few lines of Python."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
@@ -20,10 +21,13 @@ RELEASED = WEIGHTS / "AgeRegBaseline"
 
 def pick_device(name: str) -> str:
     """'cuda' or 'cpu' for 'auto', else the name itself; raises WeightsError for a device that is not there."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise WeightsError(f"There is no device '{name}'; use auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
+    kind, _, number = name.partition(":")
+    if name not in ("auto", "cpu") and not (kind == "cuda" and (number.isdecimal() or name == "cuda")):
+        raise WeightsError(f"There is no device '{name}'; use auto, cpu, cuda or cuda:N.")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise WeightsError("This machine (or this build of torch) has no CUDA device; use --device cpu.")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise WeightsError(f"There is no device '{name}'; this machine has {torch.cuda.device_count()} of them.")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
@@ -50,6 +54,7 @@ class AgePredictBasicPipeline:
         self.fingerprint = weights  # SHA-1 of the weights file, what a reference bank is tied to
         self.multi_crop = False  # average six views of each face instead
         self.detector: FaceDetector | None = None
+        self._lock = threading.Lock()  # of the detector, which is loaded when it is first needed
 
     @classmethod
     def from_weights(cls, path: str | Path = RELEASED, device: str = "auto") -> "AgePredictBasicPipeline":
@@ -77,7 +82,8 @@ class AgePredictBasicPipeline:
 
     def faces(self, image: str | Path | np.ndarray) -> list[FaceCrop]:
         """Faces of a photo (a file, or [H, W, 3] uint8 RGB), the largest first; raises ImageError."""
-        self.detector = self.detector or FaceDetector()
+        with self._lock:
+            self.detector = self.detector or FaceDetector()
         picture = image if isinstance(image, np.ndarray) else load_image(image)
         return self.detector.crops(picture, self.model.config.crop_size)
 

@@ -1,1 +1,3 @@
 """Data sets: labels, manifests, splits, prepared folders."""
+
+SPLITS = ("base", "dar", "val", "calib", "test")

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.data import SPLITS as SPLITS
 from common.data.labels import NUMBERS, known_column, parse_ages, person_name, read_table
 from common.data.labels import OLDEST as OLDEST
 from common.errors import DataError
 from common.files import replacing, write_whole
 
 COLUMNS = ["path", "id", "age", "age_min", "age_max", "person", "gender", "group", "split"]
-SPLITS = ("base", "dar", "val", "calib", "test")
 BLOCK = 4096  # crops copied at once
 CROPS, INDEX, DIGESTS = "crops.npy", "crops.csv", "crops.json"
 AGAIN = "prepare it again with scripts/prepare_data.py"

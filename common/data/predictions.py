@@ -2,7 +2,9 @@
 
 import io
 import os
+import re
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,15 @@ import pandas as pd
 from common.data.manifest import age_bounds
 from common.errors import DataError
 from common.faces.photo_files import IMAGE_SUFFIXES
-from common.files import LARGEST_UNPACKED, is_packed, read_whole, unpacking, write_whole
+from common.files import LARGEST_UNPACKED, is_packed, plain_name, read_whole, unpacking, write_whole
 
 COLUMNS = [
     "id", "path", "face", "box", "status", "true_age", "base_age", "age", "interval_low", "interval_high",
     "n_references", "reference_ids", "reference_spread", "person", "gender", "group", "true_age_min", "true_age_max",
 ]  # fmt: skip
+SHORT_COLUMNS = ["photo", "face", "age", "low", "high", "status", "base_age", "left", "top", "right", "bottom"]
+IN_SHORT = {"path": "photo", "interval_low": "low", "interval_high": "high"}  # columns that both tables have
+FORMULA = ("=", "+", "-", "@")  # begin a cell that a spreadsheet computes
 OK = "ok"  # status of a face that was estimated; any other status is the reason why it was not
 NOT_FINITE = "the estimate is not a number"
 
@@ -44,6 +49,35 @@ def to_csv(table: pd.DataFrame) -> str:
     return table[[*COLUMNS, *further]].to_csv(index=False, float_format="%.2f")
 
 
+def to_short(table: pd.DataFrame, guarded: bool = False) -> pd.DataFrame:
+    """The table for people (SHORT_COLUMNS) of a predictions table.
+
+    `guarded` puts an apostrophe before text that a spreadsheet would compute.
+    """
+    short = table.rename(columns=IN_SHORT)
+    sides = SHORT_COLUMNS[-4:]
+    edges = [box.split() if box else [None] * 4 for box in table["box"].fillna("")]
+    short[sides] = pd.DataFrame(edges, short.index, sides).astype(float).round().astype("Int64")
+    short["face"] = short["face"].astype("Int64")
+    if guarded:
+        for name in ("photo", "status"):
+            short[name] = [f"'{text}" if str(text).startswith(FORMULA) else text for text in short[name]]
+    return short[SHORT_COLUMNS]
+
+
+def from_short(short: pd.DataFrame) -> pd.DataFrame:
+    """A predictions table of the one for people; what that lacks is empty."""
+    table = short.rename(columns={ours: name for name, ours in IN_SHORT.items()})
+    table["path"] = [
+        text[1:] if str(text).startswith("'") and str(text)[1:].startswith(FORMULA) else text for text in table["path"]
+    ]
+    sides = table[SHORT_COLUMNS[-4:]].to_numpy(float)
+    table["box"] = [" ".join(f"{side:.0f}" for side in row) if np.isfinite(row).all() else "" for row in sides]
+    for name in ("id", "person", "gender", "group", "reference_ids"):
+        table[name] = ""
+    return table.assign(n_references=0).reindex(columns=COLUMNS)
+
+
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
     """Write a predictions table as CSV (see `to_csv`), packed as .csv.gz; raises DataError if it cannot be written."""
     write_text(to_csv(table), path)
@@ -69,7 +103,7 @@ def write_text(text: str, path: str | Path) -> None:
 def check_out(path: Path, columns: tuple[str, ...] = ("path", "age", "status")) -> None:
     """Raise DataError for a place where no table with these columns may be written, before anything is computed.
 
-    That is a picture's name, a file that holds something else, and a folder that cannot be written to.
+    That is an image's name, a file that holds something else, and a folder in which no file can be made.
     """
     place = path.resolve()  # where a link leads to
     if {path.suffix.lower(), place.suffix.lower()} & IMAGE_SUFFIXES:
@@ -79,26 +113,28 @@ def check_out(path: Path, columns: tuple[str, ...] = ("path", "age", "status")) 
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe
         return
     folder = next(parent for parent in place.parents if os.path.exists(parent))
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise DataError(f"The predictions cannot be written to {path} (nothing can be made in {folder}).")
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        told = f"nothing can be made in {folder}: {error.strerror}"
+        raise DataError(f"The predictions cannot be written to {path} ({told}).") from None
     if os.path.isfile(path) and os.path.getsize(path) and not set(columns) <= _header(path):
         raise DataError(f"{path} is there and holds no predictions; give --out another name or remove it.")
 
 
 def _header(path: Path) -> set[str]:
+    """The column names of a CSV, or the keys in the first record of a JSON file."""
     try:
         with unpacking(path) as file:
-            return set(file.readline(65536).decode("utf-8-sig", errors="replace").strip().split(","))
+            head = file.read(65536).decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); give --out another name.") from None
-
-
-def without_numbers(table: pd.DataFrame) -> np.ndarray:
-    """Mask [N] bool of estimated faces whose age is no finite number; they get a status of their own and no age."""
-    bad = (table["status"] == OK) & ~np.isfinite(table[["age", "base_age"]].to_numpy(float)).all(axis=1)
-    table.loc[bad, "status"] = NOT_FINITE
-    table.loc[bad, ["age", "base_age", "interval_low", "interval_high"]] = np.nan
-    return bad.to_numpy()
+    if plain_name(path).suffix.lower() in (".json", ".jsonl"):
+        names = set(re.findall(r'"(\w+)":', head.partition("}")[0]))
+    else:
+        names = set(head.splitlines()[0].strip().split(",")) if head else set()
+    return names | ({"path"} if "photo" in names else set())
 
 
 def read_csv(path: str | Path, kind: str = "CSV table", dtype: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -110,8 +146,14 @@ def read_csv(path: str | Path, kind: str = "CSV table", dtype: dict[str, Any] | 
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
-    """Read a predictions table; ages are float64 years (NaN if empty). Raises DataError if it is none."""
-    table = read_csv(path, "predictions table", dict.fromkeys(("id", "path", "person", "gender", "group"), str))
+    """Read a predictions table, or the short one for people; ages are float64 years (NaN if empty).
+
+    Raises DataError if it is none.
+    """
+    texts = ("id", "path", "photo", "person", "gender", "group")
+    table = read_csv(path, "predictions table", dict.fromkeys(texts, str))
+    if set(SHORT_COLUMNS) <= set(table.columns):
+        table = from_short(table)
     missing = [column for column in ("age", "status", "true_age_min", "true_age_max") if column not in table.columns]
     if missing:
         raise DataError(f"{path} is no predictions table: it has no column {missing[0]}.")

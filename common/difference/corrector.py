@@ -1,6 +1,6 @@
 """From a base estimate and a reference bank to a corrected age: what `--mode full` does in every pipeline."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -44,7 +44,8 @@ class Correction(NamedTuple):
     """What became of N faces.
 
     age [N] float32 years; index [N, K] rows of the bank and mask [N, K] bool as in Found; weight [N, K]; vote [N, K]
-    years: the corrected age if this reference were the only one (NaN where there is none).
+    years: the corrected age if this reference were the only one (NaN where there is none); further [N] each: columns
+    of a pipeline's own in the table of its ages.
     """
 
     age: np.ndarray
@@ -52,6 +53,15 @@ class Correction(NamedTuple):
     mask: np.ndarray
     weight: np.ndarray
     vote: np.ndarray
+    further: Mapping[str, np.ndarray] = {}
+
+
+def joined(parts: Sequence[Correction]) -> Correction:
+    """Corrections of several blocks of faces as one."""
+    columns = zip(*(part[:5] for part in parts), strict=True)
+    age, index, mask, weight, vote = (np.concatenate(list(arrays)) for arrays in columns)
+    further = {name: np.concatenate([part.further[name] for part in parts]) for name in parts[0].further}
+    return Correction(age, index, mask, weight, vote, further)
 
 
 class CorrectsAges(Protocol):
@@ -82,8 +92,7 @@ class Corrector:
         `at_age` [N] (years) is where references are looked for instead of at the estimate (the oracle's true age);
         `votes=False` skips the votes of single references (NaN).
         """
-        parts = [self._correct(*part, votes) for part in self._batches(faces, at_age)]
-        return Correction(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        return joined([self._correct(*part, votes) for part in self._batches(faces, at_age)])
 
     def _batches(self, faces: Faces, at_age: np.ndarray | None) -> Iterator[tuple[Faces, np.ndarray | None]]:
         for start in range(0, len(faces.estimate), CORRECT_BATCH):

@@ -1,34 +1,27 @@
 """What an inference is given: photos, folders, manifests, and the faces in them."""
 
-import argparse
 import hashlib
+import os
+import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from common.base.regressor import AgePredictBasicPipeline
-from common.data.manifest import CROPS, CropRows, open_crops, read_manifest
-from common.data.predictions import check_out
+from common.data.manifest import CROPS, CropRows, age_bounds, open_crops, read_manifest
 from common.errors import DataError, ImageError
 from common.faces.alignment import resize_crop
 from common.faces.images import decode_image
 from common.faces.photo_files import Listing, list_pictures, not_looked_at, read_bytes
-from common.inference.shards import check_sharding, take_shard
+from common.inference.estimates import Face, FaceAge
+from common.inference.options import InputOptions
+from common.inference.terminal import printable
 
 NO_FACE = "no face found"
-
-
-@dataclass(frozen=True)
-class FaceInput:
-    """One face to estimate: its place among the faces of its picture, its box in pixels, its crop."""
-
-    face: int
-    box: tuple[float, float, float, float] | None
-    crop: np.ndarray  # [S, S, 3] uint8
 
 
 def demo_photo() -> Path:
@@ -38,44 +31,40 @@ def demo_photo() -> Path:
     return Path(skimage.data.__file__).parent / "astronaut.png"
 
 
-def list_inputs(arguments: argparse.Namespace) -> pd.DataFrame:
-    """Manifest of everything to be estimated, with a column `file`; raises DataError if there is nothing.
-
-    With --shard it is a part, and `arguments.out` becomes the file of this part.
-    """
-    if getattr(arguments, "out", None):
-        check_out(arguments.out)
-    if arguments.manifest and arguments.inputs:
+def list_inputs(options: InputOptions) -> pd.DataFrame:
+    """Manifest of everything to be estimated, with a column `file`; raises DataError if there is nothing."""
+    if options.manifest and options.inputs:
         raise DataError("Give photos or --manifest, not both.")
-    if arguments.split and not arguments.manifest:
+    if options.split and not options.manifest:
         raise DataError("--split needs --manifest.")
-    if "shard" in arguments and (arguments.shard or arguments.processes > 1):
-        check_sharding(arguments)
-    if arguments.manifest:
-        manifest = read_manifest(arguments.manifest)
-        manifest["file"] = [str(arguments.manifest.parent / path) for path in manifest["path"]]
-        manifest = manifest[manifest["split"] == arguments.split] if arguments.split else manifest
+    if options.manifest:
+        manifest = read_manifest(options.manifest)
+        manifest["file"] = [str(options.manifest.parent / path) for path in manifest["path"]]
+        manifest = manifest[manifest["split"] == options.split] if options.split else manifest
         if manifest.empty:
-            part = f" in split '{arguments.split}'" if arguments.split else ""
-            raise DataError(f"{arguments.manifest} has no rows{part}.")
-        return take_shard(manifest, arguments) if getattr(arguments, "shard", None) else manifest
-    drawn = getattr(arguments, "explain", None)
-    files = [path for name in arguments.inputs or [demo_photo()] for path in _files(Path(name), drawn)]
-    manifest = pd.DataFrame({"path": [str(path) for path in files], "file": [str(path) for path in files]})
+            part = f" in split '{options.split}'" if options.split else ""
+            raise DataError(f"{options.manifest} has no rows{part}.")
+        return manifest
+    drawn = getattr(options, "explain", None)
+    names = options.inputs or (str(demo_photo()),)
+    files = [file for name in names for file in _files(name, drawn)]
+    named = [name.encode("utf-8", "backslashreplace").decode() for name in files]  # a name need not be UTF-8
+    manifest = pd.DataFrame({"path": named, "file": pd.Series(files, dtype=object)})
     for column in ("id", "person", "gender", "group"):
         manifest[column] = ""
     return manifest.assign(age=np.nan, age_min=np.nan, age_max=np.nan)
 
 
-def _files(path: Path, drawn: Path | None) -> list[Path]:
-    """The pictures of a folder and those below it, but not what was drawn in a folder within it; or the file itself."""
-    if not path.is_dir():
-        return [path]
+def _files(name: str, drawn: Path | None) -> list[str]:
+    """The images of a folder and those below it, but not what was drawn in a folder within it; or the file itself."""
+    path = Path(name)
+    if not os.path.isdir(name):
+        return [name]
     listing = list_pictures(path, skip=drawn)
     found = sorted([*listing.files, *listing.unreadable])  # a folder that cannot be read fails like any other input
     if said := not_looked_at(Listing(skipped=listing.skipped)):
-        print(f"{path}: {said}", file=sys.stderr)
-    return found or [path]  # an empty folder stays in the list and is reported like any other bad input
+        print(f"{printable(name)}: {said}", file=sys.stderr)
+    return [str(file) for file in found] or [name]  # an empty folder is reported like any other bad input
 
 
 def packed_crops(manifest: pd.DataFrame, path: Path | None) -> np.ndarray | CropRows | None:
@@ -86,34 +75,51 @@ def packed_crops(manifest: pd.DataFrame, path: Path | None) -> np.ndarray | Crop
 
 
 def read_faces(
-    manifest: pd.DataFrame, arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline
-) -> Iterator[tuple[int, str, list[FaceInput] | str]]:
-    """Yield (row, id, faces or the reason why there are none) for every input, reading one picture at a time.
+    manifest: pd.DataFrame, options: InputOptions, base: AgePredictBasicPipeline
+) -> Iterator[Face | FaceAge]:
+    """Yield the faces of every input, or why it has none, reading one image at a time; `row` numbers the inputs.
 
-    The manifest.csv of a prepared folder is read from its crops.npy; otherwise pictures are opened, faces found and
-    aligned, of a labelled picture only the largest one.
+    The manifest.csv of a prepared folder is read from its crops.npy; otherwise images are opened, faces found and
+    aligned, of a labelled image only the largest one.
     """
-    size = pipeline.model.config.crop_size
-    packed = packed_crops(manifest, arguments.manifest)
-    for place, (row, record) in enumerate(zip(manifest.index, manifest.itertuples(), strict=True)):
+    size = base.model.config.crop_size
+    packed = packed_crops(manifest, options.manifest)
+    low, high = age_bounds(manifest)
+    people, truth = manifest["person"].fillna("").tolist(), np.where(low == high, low, np.nan).tolist()
+    for row, (path, file, number) in enumerate(zip(*(manifest[name] for name in ("path", "file", "id")), strict=True)):
         if packed is not None:
-            yield row, record.id, [FaceInput(0, None, resize_crop(np.array(packed[place]), size))]
-            continue
-        number = ""
-        try:
-            data = read_bytes(record.file, record.path)
-            number = hashlib.sha1(data).hexdigest()  # never the manifest's own: identity is the bytes
-            image = decode_image(data, record.path)
-        except ImageError as error:
-            yield row, number, str(error).removeprefix(f"{record.path}: ")
-            continue
-        if arguments.crops:
-            yield row, number, [FaceInput(0, None, resize_crop(image, size))]
-            continue
-        try:
-            found = pipeline.faces(image)[: 1 if arguments.manifest else None]
-        except Exception as error:  # of a picture of odd proportions: OpenCV and NumPy raise whatever they do
-            yield row, number, f"faces could not be looked for ({' '.join(str(error).split()) or type(error).__name__})"
-            continue
-        faces = [FaceInput(place, face.box, crop) for place, (face, crop) in enumerate(found)]
-        yield row, number, faces or NO_FACE
+            found: Sequence[Face | FaceAge] = [
+                Face(FaceAge(path, 0, id=number, row=row), resize_crop(np.array(packed[row]), size))
+            ]
+        else:
+            found = _read(path, file, row, options, base)
+        for part in found:
+            yield replace(part, person=people[row], true_age=truth[row]) if isinstance(part, Face) else part
+
+
+def _read(
+    path: str, file: str, row: int, options: InputOptions, base: AgePredictBasicPipeline
+) -> Sequence[Face | FaceAge]:
+    known = FaceAge(path, row=row)
+    if re.match(r"https?://", path):
+        return [replace(known, status="this is a web address; save the photo first and name its file")]
+    try:
+        data = read_bytes(file, path)
+        known = replace(known, id=hashlib.sha1(data).hexdigest())  # never the manifest's own: identity is the bytes
+        image = decode_image(data, path)
+    except ImageError as error:
+        return [replace(known, status=str(error).removeprefix(f"{path}: "))]
+    if options.crops:
+        return [Face(replace(known, face=0), resize_crop(image, base.model.config.crop_size))]
+    return faces_of(image, known, base)[: 1 if options.manifest else None]
+
+
+def faces_of(image: np.ndarray, known: FaceAge, base: AgePredictBasicPipeline) -> Sequence[Face | FaceAge]:
+    """The faces of a photo [H, W, 3] uint8 RGB, the largest first, or why there are none."""
+    try:
+        found = base.faces(image)
+    except Exception as error:  # of a photo of odd proportions: OpenCV and NumPy raise whatever they do
+        told = " ".join(str(error).split()) or type(error).__name__
+        return [replace(known, status=f"faces could not be looked for ({told})")]
+    faces = [Face(replace(known, face=place, box=face.box), crop) for place, (face, crop) in enumerate(found)]
+    return faces or [replace(known, status=NO_FACE)]

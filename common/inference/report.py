@@ -1,60 +1,50 @@
 """What an inference prints of its ages, and its exit status."""
 
-import argparse
 import sys
 
 import numpy as np
 import pandas as pd
 
-from common.data.predictions import OK, without_numbers, write_predictions
+from common.data.predictions import OK
 from common.evaluation.metrics import paired_bootstrap, summarise
 from common.evaluation.tables import error_figures
+from common.inference.terminal import printable
+
+SHOWN, SHOWN_BESIDE_FILE = 40, 10  # faces printed one by one at most; the same where a table is written
 
 
-def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = 40) -> None:
+def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = SHOWN) -> None:
     """Print the ages (of up to `limit` faces), the errors where ages are known, and what failed (on stderr).
 
     `corrected` shows the base's estimate beside the age.
     """
     good, failed = table[table["status"] == OK], table[table["status"] != OK]
     if 0 < len(good) <= limit:
-        labelled = good["true_age_min"].notna().any()
-        base = f" {'base':>6s}" if corrected else ""
-        span = "    interval" if good["interval_low"].notna().any() else ""
-        print(f"{'picture':44s} {'face':>4s}{base} {'age':>6s}{span}" + ("  true age" if labelled else ""))
-        for row in good.itertuples():
-            truth = "" if np.isnan(row.true_age_min) else f"  {_span(row.true_age_min, row.true_age_max)}"
-            base = f" {row.base_age:6.1f}" if corrected else ""
-            span = "" if np.isnan(row.interval_low) else f"  {row.interval_low:3.0f} to {row.interval_high:3.0f}"
-            print(f"{_shortened(row.path, 44):44s} {row.face:4d}{base} {row.age:6.1f}{span}{truth}")
+        print_faces(good, corrected)
     elif len(good):
-        print(f"{len(good)} faces estimated.")
+        ages = good["age"].to_numpy(float)
+        said = f"{len(good)} faces in {good['path'].nunique()} images estimated"
+        print(f"{said}, ages {ages.min():.0f} to {ages.max():.0f}, median {np.median(ages):.0f}.")
     labelled = good[good["true_age_min"].notna()]
     if len(labelled):
         for kind, part in summarise(labelled).items():
             if isinstance(part, dict):
                 print(f"{kind} labels: " + "  ".join(f"{key} {value}" for key, value in part["all"].items()))
     for row in failed.itertuples():
-        print(f"not estimated: {row.path}: {row.status}", file=sys.stderr)
+        print(f"not estimated: {printable(row.path)}: {printable(row.status)}", file=sys.stderr)
 
 
-def report(table: pd.DataFrame, arguments: argparse.Namespace) -> int:
-    """Print the ages and their errors and write --out (of a shard only its part of it); returns the exit status.
-
-    Raises DataError if that place cannot be written.
-    """
-    without_numbers(table)
-    if arguments.shard:
-        write_predictions(table, arguments.out)
-        print(f"shard {arguments.shard}: {arguments.out}; merge all by --processes {arguments.shard.count}")
-        return exit_status(table)
-    print_result(table, corrected=arguments.mode != "bypass")
-    print_gain(table)
-    if arguments.out:
-        if arguments.processes == 1:  # else it was merged
-            write_predictions(table, arguments.out)
-        print(f"predictions: {arguments.out}")
-    return exit_status(table)
+def print_faces(good: pd.DataFrame, corrected: bool) -> None:
+    """Print one line for each estimated face."""
+    labelled = good["true_age_min"].notna().any()
+    base = f" {'base':>6s}" if corrected else ""
+    span = "    interval" if good["interval_low"].notna().any() else ""
+    print(f"{'image':44s} {'face':>4s}{base} {'age':>6s}{span}" + ("  true age" if labelled else ""))
+    for row in good.itertuples():
+        truth = "" if np.isnan(row.true_age_min) else f"  {_span(row.true_age_min, row.true_age_max)}"
+        base = f" {row.base_age:6.1f}" if corrected else ""
+        span = "" if np.isnan(row.interval_low) else f"  {row.interval_low:3.0f} to {row.interval_high:3.0f}"
+        print(f"{_shortened(printable(row.path), 44):44s} {row.face:4d}{base} {row.age:6.1f}{span}{truth}")
 
 
 def print_gain(table: pd.DataFrame) -> None:

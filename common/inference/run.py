@@ -1,103 +1,140 @@
-"""What the `__infer2` of DiffPipeline6 and Ep3Pipeline do with loaded weights: refuse, correct, draw, report."""
+"""What every `__infer2` does with its options: refuse, estimate, write the table, and only then print and draw."""
 
 import sys
-from argparse import Namespace
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
 
 import pandas as pd
 
-from common.difference.corrector import Correction, Corrector
+from common.base.regressor import AgePredictBasicPipeline
+from common.data.predictions import check_out, write_text
 from common.errors import DataError, UserError
-from common.inference.base_estimates import BaseEstimates, add_intervals, estimate_base
-from common.inference.correct_table import correct_table
-from common.inference.drawings import draw_photos, draw_votes
-from common.inference.inputs import list_inputs
-from common.inference.own_table import correct_by_user
-from common.inference.report import report
-from common.inference.shards import infer_in_shards
+from common.inference.drawings import draw_photos
+from common.inference.estimates import Estimates, Face, FaceAge, Request
+from common.inference.evidence import draw_evidence
+from common.inference.inputs import list_inputs, read_faces
+from common.inference.options import ALL, SHORT, InferenceOptions
+from common.inference.progress import progress
+from common.inference.report import SHOWN, SHOWN_BESIDE_FILE, exit_status, print_gain, print_result
+from common.inference.shards import infer_in_shards, take_shard
+from common.inference.table import MARK, as_text, predictions_of
+from common.inference.terminal import attempt, ended_like_ctrl_c, patient_output, printable
 
 EXPLAINED = 50  # faces drawn by --explain at most
+Kind = TypeVar("Kind", bound=InferenceOptions)
 
 
-def refuse_contradictions(arguments: Namespace) -> None:
-    """Raise DataError for options of the common command line that do not go together."""
-    if arguments.person and not arguments.references:
-        raise DataError("--person names whose references in a bank to use; give the bank with --references.")
-    if arguments.references and arguments.mode != "full":
-        raise DataError(f"--references corrects; it does not go with --mode {arguments.mode}.")
-    if arguments.interval is not None and arguments.mode == "oracle":
-        raise DataError("--interval goes with --mode full or bypass; oracle is no estimate.")
-    if arguments.mode == "oracle" and not arguments.manifest:
-        raise DataError("--mode oracle looks for references at the true age; give it a --manifest with ages.")
-    if arguments.mode == "bypass" and arguments.explain:
-        raise DataError("--explain draws references, of which --mode bypass uses none.")
+class EstimatesFaces(Protocol):
+    """An AgePipeline, or what stands in for one."""
+
+    base: AgePredictBasicPipeline
+
+    def bypass(self) -> "EstimatesFaces": ...
+
+    def estimate_faces(self, found: Iterable[Face | FaceAge], request: Request) -> Estimates: ...
 
 
-def explain(
-    base: BaseEstimates,
-    correction: Correction,
-    corrector: Corrector,
-    folder: Path,
-    names: tuple[str, str] = ("with your references", "without them"),
-) -> None:
-    """Draw each face (the first 50) beside its references of the training bank into `folder`; prints where.
+def infer(
+    options: Kind,
+    name: str,
+    load: Callable[[Kind], EstimatesFaces],
+    told: Callable[[pd.DataFrame, Kind], None] = lambda table, options: None,
+) -> int:
+    """Estimate all inputs of a command line, write and tell; returns the exit status.
 
-    Where the age of the table is another than this correction's, both are marked, by these names. (So of the user's own
-    references only what they change is drawn.)
-    """
-    for place, row in enumerate(base.good_rows[:EXPLAINED]):
-        mask = correction.mask[place]
-        votes = pd.DataFrame(
-            {
-                "age": corrector.bank.ages[correction.index[place][mask]],
-                "vote": correction.vote[place][mask],
-                "weight": correction.weight[place][mask],
-            }
-        )
-        record = base.table.loc[row]
-        drawn = folder / f"{row:04d}_{Path(record['path']).stem}_references.png"
-        marks = {"base": record["base_age"], "corrected": float(correction.age[place])}
-        if abs(record["age"] - marks["corrected"]) > 0.05:
-            marks = {"base": marks["base"], names[0]: record["age"], names[1]: marks["corrected"]}
-        draw_votes(base.crops[place], votes, marks, (record["interval_low"], record["interval_high"]), drawn)
-    count = min(len(base.good_rows), EXPLAINED)
-    print(f"drawn: {count} of {len(base.good_rows)} faces beside their references in {folder}")
-
-
-def estimate(base: BaseEstimates, corrector: Corrector, arguments: Namespace) -> None:
-    """Correct the table of base estimates as the command line says, with intervals and drawings if asked for."""
-    if arguments.mode != "bypass":
-        correction = correct_table(base, corrector, oracle=arguments.mode == "oracle")
-    if arguments.references:
-        correct_by_user(base, corrector, arguments)
-    elif arguments.interval is not None:
-        add_intervals(base, arguments.interval, arguments.weights, arguments.mode)
-    if arguments.explain:
-        explain(base, correction, corrector, arguments.explain)
-        if not (arguments.crops or arguments.manifest):
-            draw_photos(base.table, arguments.explain)
-
-
-def infer(arguments: Namespace, name: str, load: Callable[[], Corrector], refuse: Callable[[Namespace], None]) -> int:
-    """Estimate all inputs of a command line and report; returns the exit status.
-
-    `name` is the pipeline's, `load` loads its weights, `refuse` raises DataError for what it cannot do.
+    `name` is the pipeline's, `load` loads its weights, `told` prints what only this pipeline has to say of its table.
     """
     try:
-        refuse(arguments)
-        manifest = list_inputs(arguments)
-        if arguments.processes > 1:
-            table = infer_in_shards(arguments, manifest)
-        else:
-            corrector = load()
-            base = estimate_base(manifest, arguments, corrector.pipeline)
-            if len(base.good_rows):
-                estimate(base, corrector, arguments)
-            table = base.table
-        if arguments.mode == "oracle":
-            print("oracle: references were looked for at the TRUE age; these figures are an upper bound.")
-        return report(table, arguments)
+        with patient_output():
+            return _infer(options, load, told)
     except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {printable(str(error))}", file=sys.stderr)
         return 2
+
+
+def _infer(options: Kind, load: Callable[[Kind], EstimatesFaces], told: Callable[[pd.DataFrame, Kind], None]) -> int:
+    options.check()
+    if options.out:
+        check_out(options.out)
+    manifest = list_inputs(options)
+    if options.processes > 1:
+        return _tell(infer_in_shards(options, manifest), Estimates([], [], False), options, told)
+    if options.shard:
+        return _infer_shard(options, load, manifest)
+    pipeline = load(options)
+    with ended_like_ctrl_c():
+        estimates = estimate(pipeline, manifest, options)
+    table = predictions_of(estimates.faces, manifest)
+    _write(table, options)
+    status = _tell(table, estimates, options, told)
+    drawn = attempt(lambda: _draw(table, estimates, options)) if options.explain else True
+    return status if drawn else max(status, 1)
+
+
+def _infer_shard(options: Kind, load: Callable[[Kind], EstimatesFaces], manifest: pd.DataFrame) -> int:
+    shard = options.shard
+    assert shard is not None
+    rows, mine = take_shard(manifest, options, shard)
+    estimates = estimate(load(options), rows, options)
+    if estimates.stopped:
+        raise DataError(f"Stopped; shard {shard} was not written.")
+    table = predictions_of(estimates.faces, rows)
+    _write(table, mine)
+    print(f"shard {shard}: {mine.out}; merge all by --processes {shard.count}")
+    return exit_status(table)
+
+
+def estimate(pipeline: EstimatesFaces, manifest: pd.DataFrame, options: InferenceOptions) -> Estimates:
+    """Estimate the inputs of a manifest as the options ask; raises UserError."""
+    if options.fast:
+        pipeline.base.compute_in_8_bits()
+    if options.mode == "bypass":
+        pipeline = pipeline.bypass()
+    if options.mode == "oracle" and not (manifest["age"].notna() | (manifest["age_min"] == manifest["age_max"])).all():
+        raise DataError("--mode oracle needs the exact age of every face in the manifest.")
+    request = Request(
+        options.references, options.person, options.false_match_rate, options.interval, options.mode == "oracle",
+        votes=_columns(options) == ALL, evidence=EXPLAINED if options.explain else 0, batch_size=options.batch_size,
+    )  # fmt: skip
+    found = progress(read_faces(manifest, options, pipeline.base), len(manifest), options.shard)
+    return pipeline.estimate_faces(found, request)
+
+
+def _columns(options: InferenceOptions) -> str:
+    return options.columns or (ALL if options.manifest else SHORT)
+
+
+def _write(table: pd.DataFrame, options: InferenceOptions) -> None:
+    """Write --out; if that fails at the end (a full disk), print the table, so that nothing is lost."""
+    if not options.out:
+        return
+    text = as_text(table, _columns(options), options.out)
+    try:
+        write_text(text, options.out)
+    except DataError:
+        print(text.removeprefix(MARK), end="")
+        raise
+
+
+def _tell(table: pd.DataFrame, estimates: Estimates, options: Kind, told: Callable[[pd.DataFrame, Kind], None]) -> int:
+    if options.mode == "oracle":
+        print("oracle: the TRUE age was used; these figures are an upper bound.")
+    for note in estimates.notes:
+        print(note)
+    told(table, options)
+    print_result(table, options.mode != "bypass", SHOWN_BESIDE_FILE if options.out else SHOWN)
+    print_gain(table)
+    if estimates.stopped:
+        print("Stopped before all images were estimated; those that were are in the table.", file=sys.stderr)
+    if options.out:
+        print(f"predictions: {printable(str(options.out))}")
+    return max(exit_status(table), 1) if estimates.stopped else exit_status(table)
+
+
+def _draw(table: pd.DataFrame, estimates: Estimates, options: InferenceOptions) -> None:
+    folder = options.explain
+    assert folder is not None
+    if options.mode != "bypass":
+        draw_evidence(estimates.faces, folder)
+    if not (options.crops or options.manifest):
+        draw_photos(table, folder)

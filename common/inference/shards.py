@@ -5,17 +5,13 @@ import hashlib
 import io
 import math
 import os
-import signal
 import subprocess
 import sys
-import threading
-from argparse import Namespace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from common.data.manifest import CROPS, crops_digest
 from common.data.predictions import read_predictions, write_text
@@ -23,21 +19,11 @@ from common.difference.corrector import CORRECT_BATCH
 from common.errors import DataError, ImageError
 from common.faces.photo_files import read_bytes
 from common.files import plain_name
-from common.inference.options import Shard
+from common.inference.options import InferenceOptions, Shard
+from common.inference.terminal import ended_like_ctrl_c
 
 FILES = ("corrector", "manifest", "references", "weights")  # options whose files decide what a shard holds
-ELSEWHERE = ("command", "device", "explain", "inputs", "out", "processes", "shard")  # options that do not
-
-
-def check_sharding(arguments: Namespace) -> None:
-    """Raise DataError for options that do not go with --shard or --processes."""
-    option = "--shard" if arguments.shard else "--processes"
-    if arguments.shard and arguments.processes > 1:
-        raise DataError("Give --shard (one part, here) or --processes (all parts, and their merging), not both.")
-    if not (arguments.manifest and arguments.out):
-        raise DataError(f"{option} divides the rows of a manifest and writes a table: it needs --manifest and --out.")
-    if arguments.explain:
-        raise DataError(f"{option} does not go with --explain; draw a few faces without it.")
+ELSEWHERE = ("columns", "command", "device", "explain", "inputs", "out", "processes", "shard")  # options that do not
 
 
 def owners(rows: int, count: int, batch_size: int) -> np.ndarray:
@@ -49,37 +35,41 @@ def owners(rows: int, count: int, batch_size: int) -> np.ndarray:
     return np.arange(rows) // math.lcm(batch_size, CORRECT_BATCH) % count
 
 
-def take_shard(manifest: pd.DataFrame, arguments: Namespace) -> pd.DataFrame:
-    """The rows of a manifest that --shard names, with their index; `arguments.out` becomes the file of the shard."""
-    index, count = arguments.shard
-    owner = owners(len(manifest), count, arguments.batch_size)
-    arguments.out = shard_files(manifest, arguments, count)[index]
-    return manifest[owner == index]
+def take_shard(
+    manifest: pd.DataFrame, options: InferenceOptions, shard: Shard
+) -> tuple[pd.DataFrame, InferenceOptions]:
+    """The rows of a manifest that --shard names, and the options with the file of the shard as `out`."""
+    owner = owners(len(manifest), shard.count, options.batch_size)
+    out = shard_files(manifest, options, shard.count)[shard.index]
+    return manifest[owner == shard.index], replace(options, out=out)
 
 
-def settings_digest(manifest: pd.DataFrame, arguments: Namespace) -> str:
+def settings_digest(manifest: pd.DataFrame, options: InferenceOptions) -> str:
     """Ten letters that change with the options, the manifest, the crops, the weights or the references.
 
     Of pictures in files the sizes count here, their bytes in `is_current`. Raises DataError if weights or references
     are not there.
     """
+    assert options.manifest
     digest = hashlib.sha1()
-    for name, value in sorted(vars(arguments).items()):
+    for name in sorted(field.name for field in fields(options)):
         if name in ELSEWHERE:
             continue
+        value = getattr(options, name)
         digest.update(f"\n{name}=".encode())
-        for part in value if isinstance(value, list) else [value]:
+        for part in value if isinstance(value, tuple) else [value]:
             digest.update(_contents(Path(part)) if name in FILES else f"{part!r} ".encode())
     sizes = [os.path.getsize(file) if os.path.isfile(file) else -1 for file in manifest["file"]]
-    digest.update((crops_digest(arguments.manifest.parent) if _is_prepared(arguments) else str(sizes)).encode())
+    digest.update((crops_digest(options.manifest.parent) if _is_prepared(options) else str(sizes)).encode())
     return digest.hexdigest()[:10]
 
 
-def _is_prepared(arguments: Namespace) -> bool:
-    return arguments.manifest.name == "manifest.csv" and arguments.manifest.with_name(CROPS).is_file()
+def _is_prepared(options: InferenceOptions) -> bool:
+    assert options.manifest
+    return options.manifest.name == "manifest.csv" and options.manifest.with_name(CROPS).is_file()
 
 
-def is_current(file: Path, rows: pd.DataFrame, arguments: Namespace) -> bool:
+def is_current(file: Path, rows: pd.DataFrame, options: InferenceOptions) -> bool:
     """Whether the table of a shard is of its rows of the manifest and of the pictures' bytes as they are now."""
     try:
         with file.open(newline="", encoding="utf-8") as stream:
@@ -89,7 +79,7 @@ def is_current(file: Path, rows: pd.DataFrame, arguments: Namespace) -> bool:
     paths = rows["path"].tolist()
     if [path for path, _ in stored] != paths:
         return False
-    ids = rows["id"].tolist() if _is_prepared(arguments) else [_sha1(name) for name in rows["file"]]
+    ids = rows["id"].tolist() if _is_prepared(options) else [_sha1(name) for name in rows["file"]]
     return stored == list(zip(paths, ids, strict=True))
 
 
@@ -110,100 +100,95 @@ def _contents(path: Path) -> bytes:
     return digest.digest()
 
 
-def shard_files(manifest: pd.DataFrame, arguments: Namespace, count: int) -> list[Path]:
+def shard_files(manifest: pd.DataFrame, options: InferenceOptions, count: int) -> list[Path]:
     """Where the shards of --out are written, never packed: names hold the shard and the digest of the settings."""
-    out, digest = plain_name(arguments.out), settings_digest(manifest, arguments)
+    assert options.out
+    out, digest = plain_name(options.out), settings_digest(manifest, options)
     return [out.with_name(f"{out.stem}.shard-{index}-of-{count}.{digest}{out.suffix}") for index in range(count)]
 
 
-def infer_in_shards(arguments: Namespace, manifest: pd.DataFrame) -> pd.DataFrame:
+def infer_in_shards(options: InferenceOptions, manifest: pd.DataFrame) -> pd.DataFrame:
     """Estimate a manifest in --processes processes, write --out and return its table.
 
     Shards that are there from an earlier run with the same settings are taken as they are. Raises DataError if a
     process fails; the shards of the others stay.
     """
-    count = arguments.processes
-    files = shard_files(manifest, arguments, count)
-    owner = owners(len(manifest), count, arguments.batch_size)
+    assert options.out
+    count = options.processes
+    files = shard_files(manifest, options, count)
+    owner = owners(len(manifest), count, options.batch_size)
     for index, file in enumerate(files):
-        if file.is_file() and not is_current(file, manifest[owner == index], arguments):
+        if file.is_file() and not is_current(file, manifest[owner == index], options):
             file.unlink()  # of other pictures under the same names
     missing = [Shard(index, count) for index, file in enumerate(files) if not file.is_file()]
     if len(missing) < count:
         print(f"{count - len(missing)} of {count} shards are there from an earlier run.")
-    statuses = _run_workers(arguments, missing)
+    statuses = _run_workers(options, missing)
     failed = {shard: status for shard, status in statuses.items() if not files[shard.index].is_file()}
     if failed:
         names = ", ".join(f"{shard} ({_reason(status)})" for shard, status in failed.items())
         raise DataError(
-            f"{arguments.out} was not written, shards failed: {names}; the same command again does only these."
+            f"{options.out} was not written, shards failed: {names}; the same command again does only these."
         )
-    merge(files, manifest, arguments)
+    merge(files, manifest, options)
     for file in files:
         file.unlink()
-    return read_predictions(arguments.out).astype({"face": "Int64"})
+    return read_predictions(options.out).astype({"face": "Int64"})
 
 
 def _reason(status: int) -> str:
     return f"killed by signal {-status}" if status < 0 else f"exit status {status}"
 
 
-def _run_workers(arguments: Namespace, shards: list[Shard]) -> dict[Shard, int]:
+def _run_workers(options: InferenceOptions, shards: list[Shard]) -> dict[Shard, int]:
     workers: dict[Shard, subprocess.Popen] = {}
-    before = _stopped_by_signals()
-    try:
-        for shard in shards:
-            workers[shard] = subprocess.Popen(
-                [*arguments.command, "--processes", "1", "--shard", str(shard)],
-                stdout=subprocess.DEVNULL,
-                env=os.environ | _share_of_machine(shard),
-                start_new_session=True,  # Ctrl-C comes here alone
-            )
-        ended = {shard: worker.wait() for shard, worker in workers.items()}
-        if min(ended.values(), default=0) < 0:
-            print(file=sys.stderr)  # a killed worker leaves its progress bar in the middle of a line
-        return ended
-    except KeyboardInterrupt:
-        raise DataError("Stopped; the same command again does only the shards that are missing.") from None
-    finally:
-        for worker in workers.values():
-            worker.terminate()
-        for worker in workers.values():
-            worker.wait()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _stopped_by_signals() -> dict[int, Any]:
-    """Let a request to end, and a terminal that closes, stop this process like Ctrl-C; returns the handlers before."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup goes on
-    return {number: signal.signal(number, _stop) for number in heeded}
-
-
-def _stop(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    with ended_like_ctrl_c():
+        try:
+            for shard in shards:
+                workers[shard] = subprocess.Popen(
+                    [*options.command, "--processes", "1", "--shard", str(shard)],
+                    stdout=subprocess.DEVNULL,
+                    env=os.environ | _share_of_machine(shard),
+                    start_new_session=True,  # Ctrl-C comes here alone
+                )
+            ended = {shard: worker.wait() for shard, worker in workers.items()}
+            if min(ended.values(), default=0) < 0:
+                print(file=sys.stderr)  # a killed worker leaves its progress bar in the middle of a line
+            return ended
+        except KeyboardInterrupt:
+            raise DataError("Stopped; the same command again does only the shards that are missing.") from None
+        finally:
+            for worker in workers.values():
+                worker.terminate()
+            for worker in workers.values():
+                worker.wait()
 
 
 def _share_of_machine(shard: Shard) -> dict[str, str]:
     """Environment of a worker: its part of the cores, and one of the GPUs if there are any."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // shard.count)))}
-    devices = torch.cuda.device_count()
+    devices = gpus()
     if devices:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
         share["CUDA_VISIBLE_DEVICES"] = visible[shard.index % devices]
     return share
 
 
-def merge(files: list[Path], manifest: pd.DataFrame, arguments: Namespace) -> None:
+def gpus() -> int:
+    """How many GPUs torch can use here."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def merge(files: list[Path], manifest: pd.DataFrame, options: InferenceOptions) -> None:
     """Write the tables of all shards, in order, as the one table --out in the order of the manifest.
 
     Raises DataError if a shard does not hold each of its rows exactly once, or if --out cannot be written.
     """
-    owner = owners(len(manifest), len(files), arguments.batch_size)
+    assert options.out
+    owner = owners(len(manifest), len(files), options.batch_size)
     paths = manifest["path"].to_numpy()
     columns: list[str] = []
     merged: list[dict[str, str]] = [{}] * len(manifest)
@@ -213,7 +198,7 @@ def merge(files: list[Path], manifest: pd.DataFrame, arguments: Namespace) -> No
             reader = csv.DictReader(stream)
             rows = list(reader)
         if [row["path"] for row in rows] != paths[places].tolist():
-            raise DataError(f"{file} does not hold its rows of {arguments.manifest}; delete it and start again.")
+            raise DataError(f"{file} does not hold its rows of {options.manifest}; delete it and start again.")
         columns = max(columns, list(reader.fieldnames or []), key=len)  # a shard without any face may lack some
         for place, row in zip(places, rows, strict=True):
             merged[place] = row
@@ -221,4 +206,4 @@ def merge(files: list[Path], manifest: pd.DataFrame, arguments: Namespace) -> No
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(merged)
-    write_text(text.getvalue(), arguments.out)
+    write_text(text.getvalue(), options.out)

@@ -22,6 +22,10 @@ class ConfigParser(ArgumentParser):
 
     keys: Sequence[str] = ()
 
+    def format_help(self) -> str:
+        """The help, with - in every key (_ is understood too)."""
+        return re.sub(r"--\w+", lambda flag: flag[0].replace("_", "-"), super().format_help())
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line and leave with exit status 2."""
         wrong = re.search(r"(?:unrecognized arguments: -*|[Kk]ey '|Option '|does not accept option ')([\w-]+)", message)

@@ -1,15 +1,14 @@
 """The page that scripts/age_app.py serves; Streamlit runs it from top to bottom at every click."""
 
 import sys
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
 from common.data.predictions import OK, to_csv
 from common.difference.bank import ReferenceBank
-from common.difference.corrector import Corrector
 from common.errors import UserError
+from common.pipeline import AgePipeline
 from scripts.age_app import PROBABILITY, Estimated, Upload, age_at_photo, estimate_uploads, personal_bank
 
 TYPES = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"]
@@ -17,11 +16,9 @@ MODES = {"corrected by references": "full", "base estimate alone": "bypass"}
 
 
 @st.cache_resource(show_spinner="Loading the weights …")
-def corrector_of(weights: str) -> Corrector:
-    """The difference regressor with its base and bank, loaded once for all visitors."""
-    from DiffPipeline6.DiffPipeline6__model import load_model
-
-    return load_model(Path(weights))
+def pipeline_of(weights: str) -> AgePipeline:
+    """The weights, loaded once for all visitors."""
+    return AgePipeline.from_weights(weights)
 
 
 def uploads_of(files: list) -> list[Upload]:
@@ -37,7 +34,7 @@ def ask_for_photos() -> list[Upload]:
     return uploads_of(st.file_uploader("Photos", TYPES, accept_multiple_files=True))
 
 
-def ask_for_bank(corrector: Corrector) -> ReferenceBank | None:
+def ask_for_bank(pipeline: AgePipeline) -> ReferenceBank | None:
     """The bank of the person's own dated photos, where there are any."""
     with st.expander("Correct with dated photos of the same person"):
         st.caption("Two or more help. Ages come from the birth date and the camera's date in the file, or from you.")
@@ -50,7 +47,7 @@ def ask_for_bank(corrector: Corrector) -> ReferenceBank | None:
         ages = st.data_editor(known, disabled=["photo"], hide_index=True, key=f"ages {birth} {len(uploads)}")["age"]
         dated = [Upload(upload.name, upload.data, float(age)) for upload, age in zip(uploads, ages, strict=True)]
         try:
-            bank, problems = personal_bank(dated, corrector)
+            bank, problems = personal_bank(dated, pipeline)
         except UserError as error:
             st.warning(str(error))
             return None
@@ -87,14 +84,14 @@ def page(weights: str) -> None:
         f"Apparent age from one picture, wrong by several years as a rule; the span holds the age {PROBABILITY:.0%} of "
         "the time on photos like those it was calibrated on. Nothing leaves this machine. Not for decisions on people."
     )
-    corrector = corrector_of(weights)
+    pipeline = pipeline_of(weights)
     uploads = ask_for_photos()
     mode = MODES[st.radio("Estimate", list(MODES), horizontal=True)]
-    bank = ask_for_bank(corrector) if mode == "full" else None
+    bank = ask_for_bank(pipeline) if mode == "full" else None
     if uploads:
         try:
             with st.spinner("Estimating …"):
-                show(estimate_uploads(uploads, corrector, Path(weights), mode, bank))
+                show(estimate_uploads(uploads, pipeline, mode, bank))
         except UserError as error:
             st.error(str(error))
 

@@ -201,13 +201,13 @@ def report(name: str, said: Tensor, taught: TaughtSet) -> None:
 
 def teach(arguments: argparse.Namespace) -> None:
     """Write the soft labels of every set; raises DataError, WeightsError."""
-    for weights in arguments.base:
+    for weights in arguments.base_weights:
         model = load_bar(weights).config
         if (model.min_age, model.max_age) != (0, 100) or model.head == "regression":
             raise WeightsError(f"{weights} has no distribution over the ages 0 to 100; take another base.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     sets = [read_set(folder, arguments.out) for folder in arguments.folders]
-    pipelines = [AgePredictBasicPipeline.from_weights(weights, "cpu") for weights in arguments.base]
+    pipelines = [AgePredictBasicPipeline.from_weights(weights, "cpu") for weights in arguments.base_weights]
     for taught, small in zip(sets, teach_by_folds(sets), strict=True):
         base = torch.stack([base_probabilities(pipeline, taught) for pipeline in pipelines]).mean(0)
         said = (small + base) / 2
@@ -227,7 +227,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="DIR", help="prepared folders (see scripts/prepare_data.py)")
-    add("--base", nargs="+", type=Path, default=[RELEASED], metavar="DIR", help="base weights (the released ones)")
+    add(
+        "--base-weights",
+        "--base",
+        nargs="+",
+        type=Path,
+        default=[RELEASED],
+        metavar="DIR",
+        help="base weights (the released ones)",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the soft labels")
     arguments = parser.parse_args(argv)
     try:

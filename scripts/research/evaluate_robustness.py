@@ -1,6 +1,6 @@
 """How far an estimate moves when the picture changes and the face does not: colour, detail, proportions, background.
 
-    python scripts/research/evaluate_robustness.py data/prepared/utkface --split val --limit 500 --out val.csv
+    python scripts/research/evaluate_robustness.py --data data/prepared/utkface --split val --limit 500 --out val.csv
     python scripts/research/evaluate_robustness.py --manifest photos.csv --out robustness_photos.csv
     python scripts/research/evaluate_robustness.py --table robustness_val.csv
 
@@ -150,7 +150,8 @@ def faces_parser(description: str | None) -> argparse.ArgumentParser:
     """The part of a command line that names faces and a base."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("folder", nargs="?", type=Path, help="prepared folder (see scripts/prepare_data.py)")
+    add("--data", dest="folder", type=Path, metavar="DIR", help="prepared folder (see scripts/prepare_data.py)")
+    add("folder", nargs="?", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--manifest", type=Path, metavar="CSV", help="photos with ages instead: path,age,…")
     add("--split", choices=SPLITS, help="only this split (all)")
     add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")

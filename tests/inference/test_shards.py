@@ -154,7 +154,7 @@ def test_a_shard_that_is_not_of_these_pictures_is_done_again(crops, tiny_run, tm
     ("words", "message"),
     [
         (["--processes", "2"], "--processes divides the rows of a manifest"),
-        (["--shard", "0/2", "--manifest", "list.csv"], "it needs --manifest and --out"),
+        (["--shard", "0/2", "--manifest", "list.csv"], "give --manifest and --out"),
         (["--shard", "0/2", "--processes", "2"], "not both"),
         (["--manifest", "LIST", "--out", "o.csv", "--processes", "2", "--weights", "nowhere"], "There is no nowhere"),
     ],

@@ -19,9 +19,9 @@ from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import (
     numbers_wanted,
     range_class,
 )
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__gate import best_strength, class_names, gate_table
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__infer import calibration_error, table_lines
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__infer import main as infer
-from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__infer2 import best_strength, class_names, gate_table
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__infer2 import main as infer2
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__main import main as train
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import (
@@ -239,7 +239,7 @@ def test_a_stopped_training_goes_on_the_same(words, tmp_path):
     ("wrong", "said"),
     [
         (["--references", "bank.npz"], "DiffPipeline6__infer2"),
-        (["--person", "anna"], "--references"),
+        (["--person", "anna"], "there is no --person here"),
         (["--mode", "oracle"], "--manifest"),
     ],
 )

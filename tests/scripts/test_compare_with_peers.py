@@ -17,7 +17,7 @@ from common.difference.corrector import Faces
 from common.evaluation.metrics import paired_bootstrap
 from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import load_model
-from scripts.compare_with_peers import WITH_ALL, WITH_OURS, Face, estimate, full_tool, main, read_faces, scopes
+from scripts.compare_with_peers import WITH_ALL, WITH_OURS, Face, estimate, main, our_tools, read_faces, scopes
 
 
 class Peer:
@@ -203,7 +203,7 @@ def test_full_never_takes_a_face_or_its_person_for_a_reference(synthetic_set, di
     corrector, prepared = load_model(diff_weights, "cpu"), load_prepared(synthetic_set)
     rows = [row for row in prepared.rows("dar") if prepared.manifest["id"][row] in corrector.bank.id][:8]
     manifest, crops = prepared.manifest.iloc[rows], np.array(prepared.crops[rows])
-    ask = full_tool(corrector)
+    ask = our_tools(diff_weights)["full"]
     asked = zip(crops, manifest["id"], manifest["person"], strict=True)
     ages = [ask(Face(*face)) for face in asked]
     found = corrector.pipeline.predict(crops)

@@ -1,0 +1,32 @@
+"""Each face drawn beside the references that corrected it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from common.files import short_stem
+from common.inference.drawings import draw_votes
+from common.inference.estimates import Evidence, FaceAge
+
+
+def draw_evidence(faces: Sequence[FaceAge], folder: Path) -> None:
+    """Draw each face that holds its evidence beside its references of the training bank into `folder`; prints where.
+
+    Where the age is not the one by these references (own ones, a gate), both are marked. Raises DataError where a
+    picture cannot be written.
+    """
+    drawn = [(number, face) for number, face in enumerate(faces) if face.evidence is not None]
+    for number, face in drawn:
+        if face.evidence is not None:
+            _draw(face, face.evidence, folder / f"{number:04d}_{short_stem(face.photo)}_references.png")
+    count = sum(face.face is not None for face in faces)
+    print(f"drawn: {len(drawn)} of {count} faces beside their references in {folder}")
+
+
+def _draw(face: FaceAge, evidence: Evidence, path: Path) -> None:
+    votes = pd.DataFrame({"age": evidence.reference_ages, "vote": evidence.votes, "weight": evidence.weights})
+    marks = {"base": face.base_age, "corrected": evidence.corrected}
+    if abs(face.age - evidence.corrected) > 0.05:
+        marks = {"base": face.base_age, "in the end": face.age, "by these": evidence.corrected}
+    draw_votes(evidence.crop, votes, marks, (face.low, face.high), path)

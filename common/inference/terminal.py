@@ -1,0 +1,73 @@
+"""Sentences on a terminal that may be closed, may not know a letter, and must not obey a file's name."""
+
+import os
+import signal
+import sys
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from common.errors import UserError
+
+
+def printable(text: str) -> str:
+    r"""A name as it may stand on a terminal: control characters, and bytes that are no UTF-8, are escaped.
+
+    Examples
+    --------
+    >>> print(printable("a\x1b[2Jb\u202e"), printable("caf\udce9"))
+    a\x1b[2Jb\u202e caf\udce9
+    """
+    hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in hidden else letter
+        for letter in text
+    )
+
+
+@contextmanager
+def patient_output() -> Iterator[None]:
+    """Let nothing that is printed end the command: letters that the terminal does not know are escaped, and what is
+    printed after its reader has gone (`| head`) is dropped."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Iterator[None]:
+    """Let a request to end (SIGTERM), and a terminal that closes (SIGHUP), be what Ctrl-C is: KeyboardInterrupt."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup goes on
+        before = {number: signal.signal(number, _interrupt) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def attempt(action: Callable[[], None]) -> bool:
+    """Do what the result does not need (drawing); what cannot be written costs one sentence. Whether it was done."""
+    try:
+        action()
+    except BrokenPipeError:
+        raise
+    except (OSError, UserError) as error:
+        print(f"not drawn: {printable(str(error))}", file=sys.stderr)
+        return False
+    return True
