@@ -22,9 +22,9 @@ class ConfigParser(ArgumentParser):
 
     keys: Sequence[str] = ()
 
-    def format_help(self) -> str:
+    def format_help(self, *args: Any, **options: Any) -> str:
         """The help, with - in every key (_ is understood too)."""
-        return re.sub(r"--\w+", lambda flag: flag[0].replace("_", "-"), super().format_help())
+        return re.sub(r"--\w+", lambda flag: flag[0].replace("_", "-"), super().format_help(*args, **options))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line and leave with exit status 2."""

@@ -1,6 +1,6 @@
 """What the base looks at: how far its estimate moves when a part of the crop is blurred away, and whom it thinks of.
 
-    python scripts/research/explain_estimates.py data/prepared/utkface --split val --limit 250 --out saliency_val.csv
+    python scripts/research/explain_estimates.py --data data/prepared/utkface --split val --limit 250 --out moves.csv
     python scripts/research/explain_estimates.py --manifest photos.csv --out saliency_photos.csv
     python scripts/research/explain_estimates.py --table saliency_photos.csv
 
