@@ -1,7 +1,7 @@
 """Some faces of a prepared folder as a prepared folder of their own, by what its manifest says of them.
 
     python scripts/select_faces.py --data data/prepared/utkface --without group=asian --out data/prepared/without_asian
-    python scripts/select_faces.py --data data/prepared/utkface --only group=asian split=val,calib --out data/prepared/asian
+    python scripts/select_faces.py --data data/prepared/utkface --only group=asian split=val,calib --out data/asian
 
 --only keeps the faces of which every condition holds, --without then leaves out those of which any does. Splits stay
 what they were, so nothing moves from training to test.

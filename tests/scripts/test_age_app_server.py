@@ -30,11 +30,12 @@ from pathlib import Path
 from scripts import age_app
 
 def serve(arguments):
-    from DiffPipeline6.DiffPipeline6__model import load_model
-    corrector, photo = load_model(arguments.weights, "cpu"), age_app.Upload("me.png", Path(sys.argv[1]).read_bytes())
+    from common.pipeline import AgePipeline
+    pipeline = AgePipeline.from_weights(arguments.weights, "cpu")
+    photo = age_app.Upload("me.png", Path(sys.argv[1]).read_bytes())
     def estimate():
         while True:
-            age_app.estimate_uploads([photo], corrector, arguments.weights, "full")
+            age_app.estimate_uploads([photo], pipeline, "full")
     threading.Thread(target=estimate).start()
     while True:
         time.sleep(1)
