@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from common.inference.own_table import influence, recognise, who_is_asked
 
 from common.difference.bank import ReferenceBank, concatenate
 from common.difference.corrector import Faces
@@ -15,7 +16,6 @@ from common.difference.own_references import (
     personal_shift,
 )
 from common.errors import DataError
-from common.inference.own_table import influence, recognise, who_is_asked
 
 SETTINGS = VoteSettings()
 COUNTS = (0, 1, 2, 5, 20, 200)

@@ -106,10 +106,10 @@ def test_each_network_sees_what_it_was_trained_on(portrait, preset, window):
 def test_the_released_larger_weights_estimate_and_correct(portrait):
     corrector = load_model(WEIGHTS / "DiffPipeline6-large", "cpu")
     pipeline = corrector.pipeline
-    assert pipeline.graph is not None and pipeline.model.config.backbone == "two_networks"
+    assert pipeline.graph is not None and pipeline.config.backbone == "two_networks"
     base = pipeline.predict(portrait.numpy())
     with torch.inference_mode():
-        expected = pipeline.model(central_view(portrait, pipeline.model.config))
+        expected = pipeline.model(central_view(portrait, pipeline.config))
     assert base.ages[0] == pytest.approx(expected.age.item(), abs=0.01)
     released = AgePredictBasicPipeline.from_weights(device="cpu").predict(portrait.numpy())
     assert 0 < abs(base.ages[0] - released.ages[0]) < 8
