@@ -35,8 +35,8 @@ OPERATORS = {
     "ConstantOfShape", "Conv", "Cos", "CumSum", "DequantizeLinear", "Div", "Equal", "Erf", "Exp", "Expand",
     "Flatten", "Gather", "GatherElements", "Gemm", "GlobalAveragePool", "Greater", "Identity",
     "LayerNormalization", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "MaxPool", "Mul", "Neg", "Not",
-    "PRelu", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Shape",
-    "Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "TopK", "Transpose",
+    "PRelu", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape",
+    "Shape", "Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "TopK", "Transpose",
     "Unsqueeze", "Where",
 }  # fmt: skip
 

@@ -1,6 +1,5 @@
 """The difference of a query from several references of known age: pooled multi-reference ordinal heads."""
 
-import math
 from typing import Any
 
 import torch
@@ -106,7 +105,7 @@ class PooledDifferenceHead(nn.Module):
             weight = torch.softmax(scores.masked_fill(~mask, -1e9), dim=1) * mask
             return (weight[:, :, None] * pairs).sum(dim=1), weight
         if self.config.aggregation == "max":
-            highest = pairs.masked_fill(~mask[:, :, None], -math.inf).amax(dim=1)  # [B, H]
+            highest = pairs.masked_fill(~mask[:, :, None], -1e9).amax(dim=1)  # [B, H]
             return torch.where(mask.any(dim=1, keepdim=True), highest, 0.0), uniform
         kept = torch.where(mask[:, :, None], pairs, 0.0)
         if self.config.aggregation == "avg":

@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from common.inference.own_table import influence, recognise, who_is_asked
 
 from common.difference.bank import ReferenceBank, concatenate
 from common.difference.corrector import Faces
@@ -16,6 +15,7 @@ from common.difference.own_references import (
     personal_shift,
 )
 from common.errors import DataError
+from common.inference.own import influence, recognise, who_is_asked
 
 SETTINGS = VoteSettings()
 COUNTS = (0, 1, 2, 5, 20, 200)
@@ -196,10 +196,8 @@ def test_a_group_of_copies_is_no_person(monkeypatch):
     with pytest.raises(DataError, match=f"shows '{GROUP}'; they name Anna."):
         asked(GROUP, own)
     limits = []
-    monkeypatch.setattr("common.inference.own_table.threshold", lambda rate, count: limits.append(count) or 5.0)
-    monkeypatch.setattr(
-        "common.inference.own_table.IdentityEncoder", lambda: lambda crops: np.zeros((1, 2), np.float32)
-    )
+    monkeypatch.setattr("common.inference.own.threshold", lambda rate, count: limits.append(count) or 5.0)
+    monkeypatch.setattr("common.inference.own.IdentityEncoder", lambda: lambda crops: np.zeros((1, 2), np.float32))
     crops = [np.zeros((8, 8, 3), np.uint8)]
     assert recognise(crops, np.array(["x"]), own, 0.01).tolist() == [""] and limits == [1]
     assert recognise(crops, np.array(["x"]), replace(own, person=np.array(["Anna", "Ben", GROUP, ""])), 0.01) == ["Ben"]
