@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 def load(options: InferenceOptions) -> "AgePipeline":
     """The pipeline that the options ask for; raises WeightsError."""
     from common.pipeline import AgePipeline
-    from DiffPipeline6.DiffPipeline6__model import load_model
 
-    corrector = load_model(options.weights, options.device)
-    return AgePipeline(corrector.pipeline, corrector, options.weights)
+    return AgePipeline.from_weights(options.weights, options.device)
 
 
 def main(argv: list[str] | None = None) -> int:

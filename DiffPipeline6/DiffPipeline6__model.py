@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from common.base.distribution import interval_distance
-from common.difference.corrector import Corrector, load_corrector
+from common.difference.corrector import Corrector
 from common.difference.heads import DifferenceOutput, HeadConfig, PooledDifferenceHead
 from common.difference.ordinal import condor_loss, coral_loss, difference_levels
+from common.difference.weights import load_difference
 from common.files import WEIGHTS
 from DiffPipeline6.DiffPipeline6__config import TASKS, DiffPipeline6Config
 
@@ -55,5 +56,6 @@ def compute_loss(output: DifferenceOutput, low: Tensor, high: Tensor, config: Di
 
 
 def load_model(folder: str | Path = RELEASED, device: str = "auto") -> Corrector:
-    """The released difference regressor (or any folder's) with base and bank; raises WeightsError."""
-    return load_corrector(folder, device)
+    """The released difference regressor (or any folder's): base, bank, its head in torch; raises WeightsError."""
+    loaded = load_difference(folder, "DiffPipeline6", lambda how: PooledDifferenceHead(HeadConfig(**how)), device)
+    return Corrector(loaded.pipeline, loaded.head, loaded.bank, loaded.head.config.references, loaded.window)

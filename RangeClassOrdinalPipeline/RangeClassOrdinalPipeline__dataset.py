@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from common.base.distribution import spread
 from common.base.model import BAR
+from common.base.prediction import spread
 from common.difference.bank import ReferenceBank
 from common.difference.corrector import Correction, Corrector, Faces
 from common.difference.embedded import EmbeddedFaces

@@ -58,11 +58,16 @@ class AgePipeline:
 
     @classmethod
     def from_weights(
-        cls, weights: str | Path = "DiffPipeline6", device: str = "auto", precision: str = "float32"
+        cls,
+        weights: str | Path = "DiffPipeline6",
+        device: str = "auto",
+        precision: str = "float32",
+        threads: int | None = None,
     ) -> "AgePipeline":
         """Load a folder of weights, or one of weights/ by its name: of DiffPipeline6, or of a base alone.
 
-        `precision` is float32 or int8 (on a CPU: nearly twice as fast, ages half a year off). Raises WeightsError.
+        `precision` is float32 or int8 (on a CPU: nearly twice as fast, ages half a year off); `threads` compute on a
+        CPU (None: OMP_NUM_THREADS, or all cores). Raises WeightsError.
         """
         if precision not in ("float32", "int8"):
             raise WeightsError(f"precision must be float32 or int8, not '{precision}'.")
@@ -70,10 +75,10 @@ class AgePipeline:
         if len(folder.parts) == 1 and not (folder / "config.json").is_file():
             folder = WEIGHTS / folder
         if (folder / "bank.npz").is_file():
-            corrector = load_corrector(folder, device)
+            corrector = load_corrector(folder, device, threads)
             pipeline = cls(corrector.pipeline, corrector, folder)
         else:
-            pipeline = cls(AgePredictBasicPipeline.from_weights(folder, device), None, folder)
+            pipeline = cls(AgePredictBasicPipeline.from_weights(folder, device, threads), None, folder)
         if precision == "int8":
             pipeline.base.compute_in_8_bits()
         return pipeline
@@ -173,7 +178,7 @@ class AgePipeline:
                 raise
             return FaceAge(name, status=str(error).removeprefix(f"{name}: "), row=number)
         known = FaceAge(name, 0, id=digest, row=number)
-        return Face(known, resize_crop(pixels, self.base.model.config.crop_size))
+        return Face(known, resize_crop(pixels, self.base.config.crop_size))
 
     def _faces(self, image: Photo, number: int) -> Sequence[Face | FaceAge]:
         name = str(image) if isinstance(image, str | Path) else str(number)

@@ -20,9 +20,9 @@ import pandas as pd
 import torch
 
 from AgeRegBaseline.AgeRegBaseline__model import load_model
-from common.base.distribution import spread
 from common.base.intervals import bounds, load_calibrator
 from common.base.model import BAR, central_view, estimate
+from common.base.prediction import spread
 from common.data.manifest import load_prepared
 from common.data.predictions import prediction_table
 from common.errors import DataError

@@ -107,7 +107,7 @@ def in_8_bits(pipeline: AgePredictBasicPipeline) -> AgePredictBasicPipeline | No
 def measure_batches(corrector: Corrector, others: dict, options: argparse.Namespace) -> list[dict]:
     """Rows of crops per second by batch size: the base, the released bank, both in 8 bits, peers named in `others`."""
     rows = []
-    pipeline, size = corrector.pipeline, corrector.pipeline.model.config.crop_size
+    pipeline, size = corrector.pipeline, corrector.pipeline.config.crop_size
     fast = in_8_bits(pipeline)
     for batch in BATCHES:
         crops = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
@@ -135,7 +135,7 @@ def timing(name: str, batch: int, seconds: np.ndarray, base: np.ndarray) -> dict
 def measure_banks(corrector: Corrector, options: argparse.Namespace) -> list[dict]:
     """Rows of full beside base in batches of 1 and 64, for every size of bank that memory allows."""
     rows = []
-    size = corrector.pipeline.model.config.crop_size
+    size = corrector.pipeline.config.crop_size
     for references in options.banks:
         if not room_for(references):
             print(f"skipped: a bank of {references} needs {references * BYTES_PER_REFERENCE / 1e9:.1f} GB of memory.")

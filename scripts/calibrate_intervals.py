@@ -88,7 +88,7 @@ def estimate_split(ways: dict[str, AgePipeline], folders: list[str], split: str,
 
 def faces_in(prepared: PreparedSet, rows: np.ndarray, pipeline: AgePipeline) -> Iterator[Face]:
     """The faces in these rows of a prepared set, one by one."""
-    size = pipeline.base.model.config.crop_size
+    size = pipeline.base.config.crop_size
     for row in rows:
         record = prepared.manifest.iloc[row]
         known = FaceAge(record["path"], 0, id=record["id"], row=int(row))

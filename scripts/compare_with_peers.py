@@ -112,7 +112,7 @@ def our_tools(weights: Path | None) -> dict[str, Tool]:
 
 def our_tool(pipeline: AgePipeline) -> Tool:
     """A pipeline as a tool; the face's own id and person are never its references."""
-    size = pipeline.base.model.config.crop_size
+    size = pipeline.base.config.crop_size
 
     def tool(face: Face) -> float:
         known = FaceAge("", 0, id=face.id)

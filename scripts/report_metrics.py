@@ -90,7 +90,7 @@ def _row(name: str, row: dict[str, float]) -> list[object]:
 def measure_speed(weights: Path, repeats: int = 5) -> dict[str, float]:
     """Crops per second in batches of 64 on all cores, and milliseconds per crop one by one on one core (CPU)."""
     pipeline = AgePredictBasicPipeline.from_weights(weights, "cpu")
-    size = pipeline.model.config.crop_size
+    size = pipeline.config.crop_size
     crops = np.random.default_rng(0).integers(0, 256, (256, size, size, 3), dtype=np.uint8)
     cores = torch.get_num_threads()
     batched = min(_seconds(lambda: pipeline.predict(crops), repeats))
@@ -107,7 +107,7 @@ def measure_correction(weights: Path, references: int = 20_000, repeats: int = 5
     bank = corrector.bank.rows(np.arange(references) % len(corrector.bank))
     bank = replace(bank, id=np.arange(references).astype(str))
     corrector = replace(corrector, bank=bank)
-    size = corrector.pipeline.model.config.crop_size
+    size = corrector.pipeline.config.crop_size
     crops = np.random.default_rng(0).integers(0, 256, (256, size, size, 3), dtype=np.uint8)
     nobody = np.full(len(crops), "")
 

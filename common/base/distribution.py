@@ -3,10 +3,11 @@
 `ages` is always the float tensor [n_ages] of the ages (years) that the columns of a distribution stand for.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from common.base.prediction import spread as spread
 
 
 def gaussian_targets(age: Tensor, ages: Tensor, sigma: float) -> Tensor:
@@ -37,19 +38,6 @@ def gaussian_log_probs(age: Tensor, ages: Tensor, sigma: float) -> Tensor:
 def expectation(log_probs: Tensor, ages: Tensor) -> Tensor:
     """Mean age [B] in years of distributions given as log-probabilities [B, n_ages]."""
     return (log_probs.exp() * ages).sum(dim=1)  # a product by `@` would lose digits under bf16 autocast
-
-
-def spread(log_probs: np.ndarray, ages: np.ndarray) -> np.ndarray:
-    """Standard deviation [B] in years of distributions given as log-probabilities [B, n_ages] (numpy).
-
-    Examples
-    --------
-    >>> spread(np.log([[0.5, 0.5]]), np.array([10.0, 14.0]))
-    array([2.])
-    """
-    probabilities = np.exp(log_probs)
-    mean = probabilities @ ages  # [B]
-    return np.sqrt((probabilities * (ages[None, :] - mean[:, None]) ** 2).sum(axis=1))
 
 
 def median(log_probs: Tensor, ages: Tensor) -> Tensor:

@@ -1,81 +1,22 @@
 """The base regressor (BAR): one face in, an age, a distribution over ages and an embedding out."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.base.backbones import BACKBONES
+from common.base.config import DECODES as DECODES
+from common.base.config import HEADS as HEADS
+from common.base.config import BARConfig as BARConfig
 from common.base.distribution import expectation, gaussian_log_probs, median
-from common.data.labels import OLDEST
+from common.base.prediction import TOGETHER, VIEW_SCALES, AgePrediction, inner_square
 from common.errors import WeightsError
-
-HEADS = ("distribution", "mean_variance", "regression")
-DECODES = ("mean", "median")
-LARGEST = 4096  # pixels of a side
-VIEW_SCALES = (0.94, 1.0, 1.06)  # of the part of the crop that is looked at, by `estimate_views`
-TOGETHER = 4  # so few images are estimated in one pass with their mirrors; of more, two passes are as fast or faster
-
-
-@dataclass(frozen=True)
-class BARConfig:
-    """Everything that decides the shape and the reading of a BAR.
-
-    Attributes:
-        backbone: Network under the embedding: mobilefacenet, edgeface, vgg16, two_networks (mobilefacenet and edgeface
-            side by side), or tiny (three convolutions, to try things out).
-        head: distribution (KL), mean_variance, or regression.
-        crop_size: Side in pixels of the packed crops the model is given.
-        crop_fraction: Side of the square that the model looks at, as a part of the crop's (above 1: edges repeated).
-        crop_rise: How far above the crop's centre that of the square is, as a part of the crop's side.
-        input_size: Side in pixels of the network's input.
-        min_age: Youngest age of the distribution, in years.
-        max_age: Oldest age of the distribution, in years (included).
-        embedding_size: Width of the trained layer before the head.
-        dropout: Probability of dropping a backbone feature in training.
-        sigma: Spread in years of the target distribution, and of a regression head's distribution.
-        decode: Read-out of the age from the distribution: mean or median.
-        mirror: Estimate from the face and its mirror image, averaged (twice the time).
-    """
-
-    backbone: str = "mobilefacenet"
-    head: str = "distribution"
-    crop_size: int = 128
-    crop_fraction: float = 0.94
-    crop_rise: float = 0.0
-    input_size: int = 88
-    min_age: int = 0
-    max_age: int = 100
-    embedding_size: int = 256
-    dropout: float = 0.3
-    sigma: float = 2.0
-    decode: str = "mean"
-    mirror: bool = False
-
-    def __post_init__(self):
-        for field in fields(BARConfig):
-            value = getattr(self, field.name)
-            if type(value) is not field.type and not (field.type is float and type(value) is int):
-                raise TypeError(f"{field.name} must be of type {field.type.__name__}, not '{value}'.")
-        for value, allowed, key in (
-            (self.backbone, tuple(BACKBONES), "backbone"),
-            (self.head, HEADS, "head"),
-            (self.decode, DECODES, "decode"),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
-        if not (self.min_age >= 0 and self.max_age <= OLDEST and 0 < self.embedding_size <= LARGEST):
-            raise ValueError(f"ages must lie in 0 to {OLDEST:g}, embedding_size in 1 to {LARGEST}.")
-        if self.min_age >= self.max_age:
-            raise ValueError(f"min_age {self.min_age} must be below max_age {self.max_age}.")
-        if not (0 < self.crop_size <= LARGEST and 0 < self.input_size <= LARGEST):
-            raise ValueError(f"crop_size and input_size must be 1 to {LARGEST} px.")
-        if not (0 < self.crop_fraction <= 2 and abs(self.crop_rise) <= 0.5):
-            raise ValueError("crop_fraction must be above 0 and up to 2, crop_rise from -0.5 to 0.5.")
 
 
 class BAROutput(NamedTuple):
@@ -175,6 +116,14 @@ def estimate_views(model: Estimator, crops: Tensor) -> BAROutput:
     return BAROutput(ages.mean(0), log_probs.logsumexp(0) - math.log(len(outputs)), embeddings.mean(0))
 
 
+@torch.inference_mode()
+def predict_by_torch(model: BAR, crops: np.ndarray, multi_crop: bool = False) -> AgePrediction:
+    """What a BAR predicts of crops [B, S, S, 3] uint8 RGB, from several views of each face if asked for."""
+    faces = torch.from_numpy(crops).to(next(model.parameters()).device)  # [B, S, S, 3]
+    output = estimate_views(model, faces) if multi_crop else estimate(model, central_view(faces, model.config))
+    return AgePrediction(*(tensor.cpu().numpy() for tensor in output))
+
+
 def central_view(crops: Tensor, config: BARConfig) -> Tensor:
     """The part of the crops that a BAR looks at in evaluation.
 
@@ -188,12 +137,8 @@ def central_view(crops: Tensor, config: BARConfig) -> Tensor:
     """
     if crops.ndim != 4 or crops.shape[1:] != (config.crop_size, config.crop_size, 3):
         raise ValueError(f"crops must be [B, {config.crop_size}, {config.crop_size}, 3], not {tuple(crops.shape)}.")
-    side, margin = config.crop_size, round(config.crop_size * (1 - config.crop_fraction) / 2)
-    rise = round(side * config.crop_rise)
-    top, bottom = margin - rise, side - margin - rise
-    inner = crops[:, max(0, top) : bottom, max(0, margin) : side - margin]  # [B, h, w, 3] what there is of [B, s, s, 3]
-    images = inner.permute(0, 3, 1, 2).float() / 255
-    beyond = [max(0, pixels) for pixels in (-margin, -margin, -top, bottom - side)]  # left, right, top, bottom
+    rows, columns, beyond = inner_square(config)
+    images = crops[:, rows, columns].permute(0, 3, 1, 2).float() / 255  # [B, 3, h, w] what there is of [B, 3, s, s]
     images = F.pad(images, beyond, mode="replicate") if any(beyond) else images  # [B, 3, s, s]
     size = (config.input_size, config.input_size)
     images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)

@@ -1,153 +1,58 @@
-"""The base regressor as an ONNX graph: on a CPU, ONNX Runtime is two to three times as fast as torch.
+"""A base regressor as an ONNX graph, run on a CPU without torch: two to three times as fast as torch.
 
-A second graph computes in whole numbers of 8 bits: nearly twice as fast again, and not quite the same ages.
+A second graph computes in INT8: nearly twice as fast again, and not quite the same ages.
 """
 
-import contextlib
-import copy
-import json
-import tempfile
-import warnings
+import os
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from common.base.mobilefacenet import MobileFaceNet, made_for_onnx
-from common.base.model import BAR, BAROutput
-from common.base.weight_files import check_graph, read_settings, verified, vouch, writing
-from common.base.weights import CONFIG_FILE, fingerprint
+from common.base.config import BARConfig
+from common.base.prediction import AgePrediction
+from common.base.weight_files import check_graph, fingerprint, read_settings, verified
 from common.errors import WeightsError
-from common.files import replacing, write_whole
 
 ONNX_FILE, FAST_FILE = "model.onnx", "model_int8.onnx"
 MADE_OF = {ONNX_FILE: "onnx_of", FAST_FILE: "onnx_int8_reduced_of"}  # keys of config.json: of which weights
-OUTLIERS = 99.99  # percent of what a layer puts out that 8 bits must be able to hold
-
 CHUNK = 8  # images in one run: what one layer hands to the next then stays in the cache
 
 
-class _Float(nn.Module):
-    def forward(self, stored: Tensor) -> Tensor:
-        return stored.float()
-
-
-def _half_stored(model: BAR) -> BAR:
-    """The BAR with its state kept as float16 where that loses nothing and used as float32, changed in place."""
-    for path, value in model.state_dict().items():
-        if value.is_floating_point() and torch.equal(value.half().float(), value.float()):
-            owner, _, name = path.rpartition(".")
-            module = model.get_submodule(owner)
-            getattr(module, name).data = value.half()
-            parametrize.register_parametrization(module, name, _Float(), unsafe=True)
-    return model
-
-
-def export_onnx(model: BAR, folder: str | Path) -> Path:
-    """Write a BAR with released weights in `folder` as <folder>/model.onnx and note of what in config.json.
-
-    The graph takes images [B, 3, I, I] float32 in 0..1 and gives age [B], log_probs [B, n_ages], embedding [B, E].
-    """
-    folder = Path(folder)
-    size = model.config.input_size
-    names = ["images", "age", "log_probs", "embedding"]
-    model = copy.deepcopy(model).cpu().eval()
-    for network in [module for module in model.modules() if isinstance(module, MobileFaceNet)]:
-        made_for_onnx(network)
-    model = _half_stored(model)
-    with warnings.catch_warnings(), writing(folder), replacing(folder / ONNX_FILE) as whole:
-        warnings.simplefilter("ignore")  # the exporter warns of its own successor
-        torch.onnx.export(
-            model, (torch.rand(2, 3, size, size),), whole, dynamo=False,
-            do_constant_folding=False,
-            input_names=names[:1], output_names=names[1:], dynamic_axes={name: {0: "B"} for name in names},
-            opset_version=17, training=torch.onnx.TrainingMode.PRESERVE,
-        )  # fmt: skip
-    return _note(folder, ONNX_FILE)
-
-
-def _note(folder: Path, file: str) -> Path:
-    """Note in config.json which weights a graph was made of; returns where the graph is."""
-    settings = json.loads((folder / CONFIG_FILE).read_text()) | {MADE_OF[file]: fingerprint(folder)}
-    with writing(folder):
-        write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
-    vouch(folder, file)
-    return folder / file
-
-
-def export_fast(folder: str | Path, images: Tensor) -> Path:
-    """Write <folder>/model_int8.onnx: the graph model.onnx with its backbone in whole numbers of 8 bits.
-
-    `images` [N, 3, I, I] float32 in 0..1 are faces as the base sees them; what the layers say of them decides which
-    range of numbers the 8 bits stand for.
-    """
-    import onnx
-    from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    folder = Path(folder)
-    with tempfile.TemporaryDirectory() as work:
-        prepared = Path(work) / "prepared.onnx"
-        quant_pre_process(folder / ONNX_FILE, prepared, skip_symbolic_shape=True)
-        nodes = onnx.load(prepared).graph.node
-        last = max(number for number, node in enumerate(nodes) if node.op_type == "Conv")
-        with (
-            writing(folder),
-            replacing(folder / FAST_FILE) as whole,
-            contextlib.redirect_stdout(None),
-        ):  # it reports every batch
-            quantize_static(
-                prepared, whole, _Calibration(images), op_types_to_quantize=["Conv", "Add", "Relu"],
-                nodes_to_exclude=[node.name for node in nodes[last + 1 :]], per_channel=True,
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.Percentile,
-                extra_options={"CalibPercentile": OUTLIERS, "CalibStridedMinMax": 1},
-                reduce_range=True,  # 7 bits of weight: sums of 8 overflow on processors without VNNI, in silence
-            )  # fmt: skip
-    return _note(folder, FAST_FILE)
-
-
-class _Calibration:
-    """Hands images to onnxruntime's calibration, batch by batch, so that no more is kept than one batch puts out."""
-
-    def __init__(self, images: Tensor):
-        self.batches = images.split(16)
-        self.numbers = iter(range(len(self.batches)))
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        self.numbers = iter(range(start_index, end_index))
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        number = next(self.numbers, None)
-        return None if number is None else {"images": self.batches[number].contiguous().numpy()}
-
-
 class OnnxBase:
-    """Stands in for a BAR in evaluation on a CPU; `config` is that of the BAR, `folder` that of its weights."""
+    """The graph of a base regressor; raises WeightsError unless it is what its folder says."""
 
-    def __init__(self, folder: Path, model: BAR, file: str = ONNX_FILE):
+    def __init__(self, folder: Path, config: BARConfig, file: str = ONNX_FILE, threads: int | None = None):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch works in between
+        options.intra_op_num_threads = threads or default_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # NumPy works in between
         graph = verified(folder / file)
         check_graph(graph, folder / file)
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.folder, self.config = folder, model.config
+        shapes = [array.shape for array in self(np.zeros((1, 3, config.input_size, config.input_size), np.float32))]
+        if shapes != [(1,), (1, config.max_age - config.min_age + 1), (1, config.embedding_size)]:
+            raise WeightsError(f"{folder / file} does not fit the config.json beside it; run scripts/export_onnx.py.")
 
-    def __call__(self, images: Tensor) -> BAROutput:
-        """What the BAR says of images [B, 3, I, I] float32 in 0..1."""
-        parts = [self.session.run(None, {"images": part.contiguous().numpy()}) for part in images.split(CHUNK)]
-        return BAROutput(*(torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)))
+    def __call__(self, images: np.ndarray) -> AgePrediction:
+        """What the base predicts of images [B, 3, I, I] float32 in 0..1."""
+        starts = range(0, len(images), CHUNK)
+        parts = [
+            self.session.run(None, {"images": np.ascontiguousarray(images[start : start + CHUNK])}) for start in starts
+        ]
+        return AgePrediction(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def load_onnx(folder: str | Path, model: BAR, file: str = ONNX_FILE) -> OnnxBase | None:
+def default_threads() -> int:
+    """As many threads as OMP_NUM_THREADS says, or as there are cores for this process."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(said) if said.isdecimal() and int(said) else cores
+
+
+def load_onnx(
+    folder: str | Path, config: BARConfig, file: str = ONNX_FILE, threads: int | None = None
+) -> OnnxBase | None:
     """The graph beside released weights, or None where there is none; raises WeightsError if it is of other weights."""
     folder = Path(folder)
     if not (folder / file).is_file():
@@ -157,7 +62,7 @@ def load_onnx(folder: str | Path, model: BAR, file: str = ONNX_FILE) -> OnnxBase
             f"{folder / file} was not made of the weights beside it; run scripts/export_onnx.py, or delete it."
         )
     try:
-        return OnnxBase(folder, model, file)
+        return OnnxBase(folder, config, file, threads)
     except WeightsError:
         raise
     except Exception as error:  # onnxruntime raises classes of its own

@@ -8,16 +8,11 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor, nn
 
 from common.errors import WeightsError
 from common.files import WEIGHTS, write_whole
@@ -25,20 +20,23 @@ from common.files import WEIGHTS, write_whole
 MODEL_FILE, CONFIG_FILE, BANK_FILE = "model.safetensors", "config.json", "bank.npz"
 BANK = "bank"  # key of config.json: the folder of weights/ that holds the bank, if that is another one
 HASHES = "sha256"  # key of config.json: hash by file name
-READ = (MODEL_FILE, "model.onnx", "model_int8.onnx", BANK_FILE, "intervals.json")  # what inference reads
+READ = (MODEL_FILE, "model.onnx", "model_int8.onnx", "head.onnx", BANK_FILE, "intervals.json")  # what inference reads
 LARGEST_CONFIG, LARGEST_HEADER, LARGEST_FILE = 2**20, 2**20, 2**30  # bytes
 RANKS = {"images": 4, "age": 1, "log_probs": 2, "embedding": 2}  # axes of what a graph takes and gives
 RELEASED_GRAPHS = (  # SHA-256; importing onnx to look through these would take half a second of every start
     "aa351a8dd10a6b6c1571287b84e3ddae58400b2bfa3a157f6d11a4a1ebe4bc0f",
     "af04f37c1135e562d9857407340d0e24e1a40faeb21e1df30cf1f00f79da2b20",
     "2e594af4fd7341a9b3b865a371e4752fb44d9a8f337b80857c4ef5f4f6e7cf9c",
+    "95f1ca4d6754c6a7bee2d35df7a21754df8c852135cc1453c4d8d9d70e87ca5d",
+    "bab4b34b3a62ef5860c27473ea0b863cd67d9090242289e14f7091a41716a476",
 )
 OPERATORS = {
-    "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv",
-    "Cos", "CumSum", "DequantizeLinear", "Div", "Erf", "Exp", "Expand", "Flatten", "Gather", "GatherElements",
-    "Gemm", "GlobalAveragePool", "Greater", "Identity", "LayerNormalization", "Less", "LogSoftmax", "MatMul",
-    "MaxPool", "Mul", "Not", "PRelu", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceMean", "ReduceSum", "Relu",
-    "Reshape", "Shape", "Sigmoid", "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose",
+    "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant",
+    "ConstantOfShape", "Conv", "Cos", "CumSum", "DequantizeLinear", "Div", "Equal", "Erf", "Exp", "Expand",
+    "Flatten", "Gather", "GatherElements", "Gemm", "GlobalAveragePool", "Greater", "Identity",
+    "LayerNormalization", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "MaxPool", "Mul", "Neg", "Not",
+    "PRelu", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape",
+    "Shape", "Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "TopK", "Transpose",
     "Unsqueeze", "Where",
 }  # fmt: skip
 
@@ -57,6 +55,25 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict) or not isinstance(settings.get(HASHES, {}), dict):
         raise WeightsError(f"{path} describes no weights (it is no table of settings).")
     return settings
+
+
+def require(folder: Path, names: Iterable[str], kind: str) -> None:
+    """Raise WeightsError if there is no such folder of `kind` weights, or if it lacks one of these files."""
+    if not WEIGHTS.is_dir() and WEIGHTS in folder.parents:
+        raise WeightsError(
+            f"There are no weights in this installation ({WEIGHTS}); install from a clone of the repository with "
+            "pip install -e ., or give --weights."
+        )
+    if not folder.is_dir():
+        raise WeightsError(f"There is no folder {folder} with {kind} weights; check --weights.")
+    for name in names:
+        if not (folder / name).is_file():
+            raise WeightsError(f"{folder} holds no {kind} weights (no {name}); check --weights.")
+
+
+def fingerprint(folder: str | Path) -> str:
+    """SHA-1 of a released model file: what a reference bank is tied to."""
+    return hashlib.sha1((Path(folder) / MODEL_FILE).read_bytes()).hexdigest()
 
 
 def folder_name(said: object) -> str:
@@ -135,32 +152,7 @@ def vouch(folder: Path, *names: str) -> None:
         write_whole(folder / CONFIG_FILE, json.dumps(settings, indent=1) + "\n")
 
 
-def load_into(make: Callable[[], nn.Module], path: Path, kind: str) -> nn.Module:
-    """The module that `make` makes, with the tensors of a verified safetensors file as float32.
-
-    Names and shapes are compared before any memory is taken for either. Raises WeightsError if they do not fit, or if
-    a number is not finite.
-    """
-    data = verified(path)
-    try:
-        with torch.device("meta"):
-            wanted = {name: tuple(value.shape) for name, value in make().state_dict().items()}
-        stored = _shapes(data)
-        if stored != wanted:
-            name = next(iter(sorted(set(stored.items()) ^ set(wanted.items()))))[0]
-            raise RuntimeError(f"{name} is {stored.get(name, 'missing')}, should be {wanted.get(name, 'absent')}")
-        tensors: dict[str, Tensor] = {name: value.float() for name, value in load(data).items()}
-        module = make()
-        module.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, MemoryError, OverflowError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} does not hold {kind} that fits its {CONFIG_FILE} ({reason}).") from None
-    if not all(value.isfinite().all() for value in module.state_dict().values()):
-        raise WeightsError(f"{path} holds numbers that are not finite; get the weights again.")
-    return module
-
-
-def _shapes(data: bytes) -> dict[str, tuple[int, ...]]:
+def shapes_in(data: bytes) -> dict[str, tuple[int, ...]]:
     """Shapes by name from the header of a safetensors file; raises ValueError."""
     length = int.from_bytes(data[:8], "little")
     if not 2 <= length <= min(LARGEST_HEADER, len(data) - 8):
@@ -170,9 +162,10 @@ def _shapes(data: bytes) -> dict[str, tuple[int, ...]]:
     return {name: tuple(entry["shape"]) for name, entry in header.items()}
 
 
-def check_graph(data: bytes, path: Path) -> None:
+def check_graph(data: bytes, path: Path, axes: dict[str, int] = RANKS) -> None:
     """Raise WeightsError for an ONNX graph with operators that no export of ours has, or with more outside of it.
 
+    `axes` are the number of axes of everything that the graph takes and gives, in order.
     The graphs released with this code, known to it by their hashes, are as trustworthy as it and not looked through.
     """
     if hashlib.sha256(data).hexdigest() in RELEASED_GRAPHS:
@@ -193,8 +186,8 @@ def check_graph(data: bytes, path: Path) -> None:
         what = f"the operator {foreign[0]}" if foreign else "parts that no export of ours has"
         raise WeightsError(f"{path} has {what}; make the graph with scripts/export_onnx.py.")
     ends = [(part.name, len(part.type.tensor_type.shape.dim)) for part in (*graph.input, *graph.output)]
-    if ends != list(RANKS.items()):
-        raise WeightsError(f"{path} takes or gives other than {', '.join(RANKS)}; make it with scripts/export_onnx.py.")
+    if ends != list(axes.items()):
+        raise WeightsError(f"{path} takes or gives other than {', '.join(axes)}; make it with scripts/export_onnx.py.")
     _check_numbers(graph, path)
 
 

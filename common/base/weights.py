@@ -1,19 +1,22 @@
 """Released weights: safetensors and config.json."""
 
-import hashlib
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
+from torch import Tensor, nn
 
+from common.base.config import read_config
 from common.base.model import BAR, BARConfig
-from common.base.weight_files import CONFIG_FILE, MODEL_FILE, load_into, read_settings, vouch, writing
+from common.base.weight_files import CONFIG_FILE, MODEL_FILE, shapes_in, verified, vouch, writing
+from common.base.weight_files import fingerprint as fingerprint
+from common.base.weight_files import require as require
 from common.errors import WeightsError
 from common.files import REPOSITORY, replacing, write_whole
 from common.files import WEIGHTS as WEIGHTS
@@ -45,35 +48,38 @@ def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
         raise WeightsError(f"The weights {path} cannot be written ({error}); is the disk full?") from None
 
 
-def require(folder: Path, names: Iterable[str], kind: str) -> None:
-    """Raise WeightsError if there is no such folder of `kind` weights, or if it lacks one of these files."""
-    if not WEIGHTS.is_dir() and WEIGHTS in folder.parents:
-        raise WeightsError(
-            f"There are no weights in this installation ({WEIGHTS}); install from a clone of the repository with "
-            "pip install -e ., or give --weights."
-        )
-    if not folder.is_dir():
-        raise WeightsError(f"There is no folder {folder} with {kind} weights; check --weights.")
-    for name in names:
-        if not (folder / name).is_file():
-            raise WeightsError(f"{folder} holds no {kind} weights (no {name}); check --weights.")
+def load_into(make: Callable[[], nn.Module], path: Path, kind: str) -> nn.Module:
+    """The module that `make` makes, with the tensors of a verified safetensors file as float32.
+
+    Names and shapes are compared before any memory is taken for either. Raises WeightsError if they do not fit, or if
+    a number is not finite.
+    """
+    data = verified(path)
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(value.shape) for name, value in make().state_dict().items()}
+        stored = shapes_in(data)
+        if stored != wanted:
+            name = next(iter(sorted(set(stored.items()) ^ set(wanted.items()))))[0]
+            raise RuntimeError(f"{name} is {stored.get(name, 'missing')}, should be {wanted.get(name, 'absent')}")
+        tensors: dict[str, Tensor] = {name: value.float() for name, value in load(data).items()}
+        module = make()
+        module.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, MemoryError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} does not hold {kind} that fits its {CONFIG_FILE} ({reason}).") from None
+    if not all(value.isfinite().all() for value in module.state_dict().values()):
+        raise WeightsError(f"{path} holds numbers that are not finite; get the weights again.")
+    return module
 
 
 def load_bar(folder: str | Path, device: str | torch.device = "cpu") -> BAR:
     """Load a BAR written by `save_bar`, in evaluation mode and float32; raises WeightsError if it is unusable."""
     folder = Path(folder)
     require(folder, (MODEL_FILE, CONFIG_FILE), "released")
-    try:
-        config = BARConfig(**read_settings(folder)["model"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{folder / CONFIG_FILE} does not describe a base regressor ({error}).") from None
+    config = read_config(folder)
     model = load_into(lambda: BAR(config), folder / MODEL_FILE, "a base regressor")
     return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stubs lack it
-
-
-def fingerprint(folder: str | Path) -> str:
-    """SHA-1 of a released model file: what a reference bank is tied to."""
-    return hashlib.sha1((Path(folder) / MODEL_FILE).read_bytes()).hexdigest()
 
 
 def trained_on(folder: str | Path) -> list[str] | None:

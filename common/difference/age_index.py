@@ -1,8 +1,6 @@
 """Nearest neighbours among faces of about an age: the search inside a reference bank."""
 
 import numpy as np
-import torch
-from torch import Tensor
 
 BLOCK = 16384  # references compared at once
 CHUNK = 32  # of them, whose greatest similarity is looked at first
@@ -25,8 +23,8 @@ class AgeIndex:
         self.places[self.rows] = np.arange(len(self.rows))
         self.embeddings = embeddings
         self.coarse = coarse
-        self.unit = torch.empty(embeddings.shape, dtype=torch.int8 if self.coarse else torch.float32)  # by age
-        self.scale = torch.ones(len(ages))  # [N] what the whole numbers stand for
+        self.unit = np.empty(embeddings.shape, np.int8 if self.coarse else np.float32)  # by age
+        self.scale = np.ones(len(ages), np.float32)  # [N] what the whole numbers stand for
         for start in range(0, len(ages), BLOCK):
             part = unit_length(embeddings[self.rows[start : start + BLOCK]])
             if self.coarse:
@@ -44,10 +42,10 @@ class AgeIndex:
         if not self.coarse:
             return self._best(unit, estimate, k, window, excluded)
         values, rows = self._best(unit, estimate, min(SPARE * k, len(self.rows)), window, excluded)  # [B, spare]
-        exact = torch.einsum("be,bse->bs", torch.from_numpy(unit), unit_length(self.embeddings[rows]))
-        exact[torch.from_numpy(np.isneginf(values))] = -torch.inf
-        best, place = exact.topk(k, dim=1)
-        return best.numpy(), np.take_along_axis(rows, place.numpy(), 1)
+        exact = np.einsum("be,bse->bs", unit, unit_length(self.embeddings[rows]))
+        exact[np.isneginf(values)] = -np.inf
+        best, place = greatest(exact, k)
+        return best, np.take_along_axis(rows, place, 1)
 
     def _best(
         self, unit: np.ndarray, estimate: np.ndarray, k: int, window: float, excluded: list[np.ndarray]
@@ -58,10 +56,10 @@ class AgeIndex:
         first = np.searchsorted(self.ages, middle - window, "left")  # [B] ascending: places that a query reaches
         last = np.searchsorted(self.ages, middle + window, "right")
         hidden = self._hidden([excluded[query] for query in order])
-        queries = torch.from_numpy(unit[order])  # [B, E]
+        queries = unit[order]  # [B, E]
         queries = whole_numbers(queries)[0] if self.coarse else queries
-        values = torch.full((len(unit), k), -torch.inf)
-        places = torch.zeros((len(unit), k), dtype=torch.int64)
+        values = np.full((len(unit), k), -np.inf, np.float32)
+        places = np.zeros((len(unit), k), np.int64)
         for start in range(first.min(initial=len(self.rows)), last.max(initial=0), BLOCK):
             stop = min(start + BLOCK, len(self.rows))
             low, high = np.searchsorted(last, start, "right"), np.searchsorted(first, stop, "left")
@@ -70,20 +68,20 @@ class AgeIndex:
             similarity = self._similarity(queries[low:high], start, stop)  # [b, block]
             for query in low + np.flatnonzero((first[low:high] > start) | (last[low:high] < stop)):
                 row = similarity[query - low]
-                row[: max(first[query] - start, 0)] = -torch.inf
-                row[max(last[query] - start, 0) :] = -torch.inf
+                row[: max(first[query] - start, 0)] = -np.inf
+                row[max(last[query] - start, 0) :] = -np.inf
             here = hidden[:, slice(*np.searchsorted(hidden[0], (start, stop)))]  # [2, excluded in this block]
             place, query = here[:, (here[1] >= low) & (here[1] < high)]
-            similarity[torch.from_numpy(query - low), torch.from_numpy(place - start)] = -torch.inf
+            similarity[query - low, place - start] = -np.inf
             keep_best(values[low:high], places[low:high], similarity, start)
         back = np.argsort(order)
-        return values.numpy()[back], self.rows[places.numpy()[back]]
+        return values[back], self.rows[places[back]]
 
-    def _similarity(self, queries: Tensor, start: int, stop: int) -> Tensor:
+    def _similarity(self, queries: np.ndarray, start: int, stop: int) -> np.ndarray:
         """Similarity [b, n] float32 of queries with the references from place `start` to `stop` (for ranking only)."""
         if not self.coarse:
             return queries @ self.unit[start:stop].T
-        return torch._int_mm(queries, self.unit[start:stop].T) * self.scale[start:stop]
+        return int8_product(queries, self.unit[start:stop]) * self.scale[start:stop]
 
     def _hidden(self, excluded: list[np.ndarray]) -> np.ndarray:
         """Places that are excluded, ascending, and the query that each is excluded from: [2, X] int64."""
@@ -93,36 +91,49 @@ class AgeIndex:
         return np.stack([places[ascending], queries[ascending]])
 
 
-def unit_length(embeddings: np.ndarray) -> Tensor:
+def unit_length(embeddings: np.ndarray) -> np.ndarray:
     """Embeddings [..., E] as float32 of length 1."""
-    part = torch.from_numpy(embeddings).float()
-    return part / part.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    part = embeddings.astype(np.float32)
+    return part / np.maximum(np.linalg.norm(part, axis=-1, keepdims=True), 1e-6)
 
 
-def whole_numbers(unit: Tensor) -> tuple[Tensor, Tensor]:
+def whole_numbers(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Vectors [N, E] float32 as whole numbers [N, E] int8 times a scale [N] float32."""
-    scale = unit.abs().amax(dim=1).clamp(min=1e-12) / 127  # [N]
-    return (unit / scale[:, None]).round().to(torch.int8), scale
+    scale = np.maximum(np.abs(unit).max(axis=1), 1e-12) / 127  # [N]
+    return np.round(unit / scale[:, None]).astype(np.int8), scale
 
 
-def keep_best(values: Tensor, places: Tensor, similarity: Tensor, start: int) -> None:
+def int8_product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Products [b, n] int32 of whole numbers [b, E] and [n, E] int8; by torch, since NumPy has no quick one."""
+    import torch
+
+    return torch._int_mm(torch.from_numpy(first), torch.from_numpy(second).T).numpy()
+
+
+def keep_best(values: np.ndarray, places: np.ndarray, similarity: np.ndarray, start: int) -> None:
     """Let the best of a block [b, block], whose first place is `start`, into the best so far [b, k], in place."""
     new, place = best_of(similarity, min(values.shape[1], similarity.shape[1]))
-    best, kept = torch.cat([values, new], dim=1).topk(values.shape[1], dim=1)
-    values.copy_(best)
-    places.copy_(torch.cat([places, place + start], dim=1).gather(1, kept))
+    best, kept = greatest(np.concatenate([values, new], axis=1), values.shape[1])
+    values[:] = best
+    places[:] = np.take_along_axis(np.concatenate([places, place + start], axis=1), kept, 1)
 
 
-def best_of(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k greatest of each row [b, n] and their places [b, k]: `topk`, sooner where chunks can be left aside.
+def best_of(similarity: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k greatest of each row [b, n] and their places [b, k], sooner where chunks can be left aside.
 
     The k greatest lie in the k chunks of the greatest maxima.
     """
     batch, count = similarity.shape
     if count % CHUNK or count < 2 * k * CHUNK:
-        return similarity.topk(k, dim=1)
-    chunks = similarity.view(batch, -1, CHUNK)  # [b, n / CHUNK, CHUNK]
-    chosen = chunks.amax(dim=2).topk(k, dim=1).indices  # [b, k]
-    candidates = chunks.gather(1, chosen[:, :, None].expand(-1, -1, CHUNK)).flatten(1)  # [b, k * CHUNK]
-    values, place = candidates.topk(k, dim=1)
-    return values, chosen.gather(1, place // CHUNK) * CHUNK + place % CHUNK
+        return greatest(similarity, k)
+    chunks = similarity.reshape(batch, -1, CHUNK)  # [b, n / CHUNK, CHUNK]
+    chosen = greatest(chunks.max(axis=2), k)[1]  # [b, k]
+    candidates = np.take_along_axis(chunks, chosen[:, :, None], 1).reshape(batch, -1)  # [b, k * CHUNK]
+    values, place = greatest(candidates, k)
+    return values, np.take_along_axis(chosen, place // CHUNK, 1) * CHUNK + place % CHUNK
+
+
+def greatest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k greatest of each row [b, n], in no order, and their places [b, k]."""
+    place = np.argpartition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k :]
+    return np.take_along_axis(values, place, 1), place

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from common.data.labels import OLDEST, SET_MARK, is_group, person_key, person_name
 from common.difference.age_index import AgeIndex
 from common.difference.bank_files import KINDS, read_arrays
-from common.difference.heads import References
+from common.difference.parts import References
 from common.errors import DataError, WeightsError
 from common.files import replacing
 
@@ -144,11 +143,11 @@ class ReferenceBank:
         return Found(np.where(mask, index, EMPTY), mask)
 
     def take(self, found: Found) -> References:
-        """The references of every query as tensors [B, k, …] for a head."""
+        """The references of every query as arrays [B, k, …]: float32, seen and mask bool."""
         index = np.where(found.mask, found.index, 0)  # [B, k]
-        arrays = (self.embeddings, self.ages, self.estimates, self.seen)
-        embedding, age, estimate, seen = (torch.from_numpy(array[index]) for array in arrays)
-        return References(embedding.float(), age.float(), estimate.float(), seen, torch.from_numpy(found.mask))
+        arrays = (self.embeddings, self.ages, self.estimates)
+        embedding, age, estimate = (array[index].astype(np.float32) for array in arrays)
+        return References(embedding, age, estimate, self.seen[index], found.mask)
 
     def rows(self, keep: np.ndarray) -> "ReferenceBank":
         """The part of the bank where `keep` [N] is True (or that these row numbers name)."""

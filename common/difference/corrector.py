@@ -6,25 +6,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 
 from common.base.regressor import AgePredictBasicPipeline
 from common.difference.bank import Found, ReferenceBank
-from common.difference.heads import (
-    DifferenceOutput,
-    HeadConfig,
-    PooledDifferenceHead,
-    Query,
-    References,
-    on_device,
-)  # fmt: skip
-from common.difference.weights import load_difference
+from common.difference.onnx_head import OnnxHead, load_graph_head
+from common.difference.parts import DifferenceOutput, Query, References
+from common.difference.weights import load_head, load_weights
 
 CORRECT_BATCH = 64  # faces corrected together
 
 
 class Head(Protocol):
-    """A difference head; `config` is the dataclass it was made from."""
+    """A difference head: a graph, or a module of torch; `config` is the dataclass it was made from."""
 
     config: Any
 
@@ -85,7 +78,6 @@ class Corrector:
         at_age = faces.estimate if at_age is None else at_age
         return self.bank.query(faces.embedding, at_age, self.references, self.window, faces.id, faces.person)
 
-    @torch.inference_mode()
     def correct(self, faces: Faces, at_age: np.ndarray | None = None, votes: bool = True) -> Correction:
         """Corrected ages of faces, in batches.
 
@@ -101,31 +93,41 @@ class Corrector:
 
     def _correct(self, faces: Faces, at_age: np.ndarray | None, votes: bool) -> Correction:
         found = self.find(faces, at_age)
-        device = self.pipeline.device
-        query = on_device(Query(*(torch.from_numpy(array).float() for array in faces[:2])), device)
-        references = on_device(self.bank.take(found), device)
-        output = self.head(query, references)
-        vote = single_votes(self.head, query, references) if votes else torch.full(found.mask.shape, torch.nan)
-        return Correction(
-            output.age.cpu().numpy(), found.index, found.mask, output.weight.cpu().numpy(), vote.cpu().numpy()
-        )
+        query = Query(faces.embedding.astype(np.float32), faces.estimate.astype(np.float32))
+        references = self.bank.take(found)
+        output = self.compute(query, references)
+        vote = self.single_votes(query, references) if votes else np.full(found.mask.shape, np.nan)
+        return Correction(output.age, found.index, found.mask, output.weight, vote)
+
+    def compute(self, query: Query, references: References) -> DifferenceOutput:
+        """What the head says, all arrays."""
+        if isinstance(self.head, OnnxHead):
+            return self.head(query, references)
+        from common.difference.heads import compute
+
+        return compute(self.head, query, references, self.pipeline.device)
+
+    def single_votes(self, query: Query, references: References) -> np.ndarray:
+        """The age [B, R] (years) the head says with each reference alone; NaN where the mask is False."""
+        batch, count = references.mask.shape
+        if not count:
+            return references.age
+        alone = References(*(array.reshape(batch * count, 1, *array.shape[2:]) for array in references))
+        repeated = Query(np.repeat(query.embedding, count, axis=0), np.repeat(query.estimate, count))
+        vote = self.compute(repeated, alone).age.reshape(batch, count)
+        return np.where(references.mask, vote, np.nan)
 
 
-def load_corrector(folder: str | Path, device: str = "auto") -> Corrector:
-    """The pooled difference regressor of a folder of weights with its base and bank; raises WeightsError."""
-    loaded = load_difference(
-        folder, "DiffPipeline6", lambda settings: PooledDifferenceHead(HeadConfig(**settings)), device
-    )
-    head: Any = loaded.head
+def load_corrector(folder: str | Path, device: str = "auto", threads: int | None = None) -> Corrector:
+    """The pooled difference regressor of a folder of weights with its base and bank; raises WeightsError.
+
+    On a CPU it is computed by its graph where there is one, without torch, on so many `threads` (None: see
+    AgePredictBasicPipeline).
+    """
+    loaded = load_weights(folder, "DiffPipeline6", device, threads)
+    head: Any = load_graph_head(loaded.folder, loaded.settings, threads) if loaded.pipeline.device == "cpu" else None
+    if head is None:
+        from common.difference.heads import HeadConfig, PooledDifferenceHead
+
+        head = load_head(loaded, lambda settings: PooledDifferenceHead(HeadConfig(**settings)))
     return Corrector(loaded.pipeline, head, loaded.bank, head.config.references, loaded.window)
-
-
-def single_votes(head: Head, query: Query, references: References) -> torch.Tensor:
-    """The age [B, R] (years) a head says with each reference alone; NaN where the mask is False."""
-    batch, count = references.mask.shape
-    if not count:
-        return references.age
-    alone = References(*(tensor.reshape(batch * count, 1, *tensor.shape[2:]) for tensor in references))
-    repeated = Query(query.embedding.repeat_interleave(count, 0), query.estimate.repeat_interleave(count, 0))
-    vote = head(repeated, alone).age.view(batch, count)
-    return torch.where(references.mask, vote, torch.nan)

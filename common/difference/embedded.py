@@ -120,7 +120,7 @@ def cached(pipeline: AgePredictBasicPipeline, prepared: PreparedSet, rows: np.nd
     """
     ids = prepared.manifest["id"].to_numpy(str)[rows]
     how = (views.count, Augmentation().scaled(views.strength), views.seed)
-    crops, width = crops_digest(prepared.folder), pipeline.model.config.embedding_size
+    crops, width = crops_digest(prepared.folder), pipeline.config.embedding_size
     key = repr((Cached._fields, pipeline.fingerprint, how, crops, ids.tolist() if ids.all() else rows.tolist()))
     stored = Path(views.cache) / f"{hashlib.sha1(key.encode()).hexdigest()}.npz"
     shape = (1 + views.count, len(rows))
@@ -208,7 +208,7 @@ def embed_data(
     Of the training config `runs`, `view_strength`, `limit` and `embedding_size` are read. Raises DataError if the base
     has embeddings of another size.
     """
-    width = pipeline.model.config.embedding_size
+    width = pipeline.config.embedding_size
     if config.embedding_size != width:
         raise DataError(
             f"The embeddings of this base have {width} numbers, the head would take {config.embedding_size}; add "

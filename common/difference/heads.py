@@ -1,92 +1,21 @@
 """The difference of a query from several references of known age: pooled multi-reference ordinal heads."""
 
-import math
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from common.difference.ordinal import ORDINALS, level_probabilities, logistic_logits, soft_difference
+from common.difference.ordinal import level_probabilities, logistic_logits, soft_difference
+from common.difference.parts import AGGREGATIONS as AGGREGATIONS
+from common.difference.parts import ORDINALS as ORDINALS
+from common.difference.parts import DifferenceOutput as DifferenceOutput
+from common.difference.parts import HeadConfig as HeadConfig
+from common.difference.parts import Part as Part
+from common.difference.parts import Query as Query
+from common.difference.parts import References as References
 
-AGGREGATIONS = ("max", "avg", "fc", "attention")
 SCALARS = 4  # per reference, see PooledDifferenceHead.relations
 YEARS = 10.0  # scalars enter in decades
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """Everything that decides the shape of a pooled difference head.
-
-    Attributes:
-        embedding_size: Width of the BAR's embedding.
-        hidden_size: Width of the layers of the head.
-        aggregation: How the references are pooled: max, avg, fc (exactly `references` of them) or attention.
-        references: References asked for per query; with fc also the width of its layer.
-        level_radius: Largest difference the levels can say, in years.
-        ordinal: condor or coral levels.
-        median_share: Part of the references' median age, beside the base's estimate, in where the levels start from.
-        dropout: Probability of dropping a hidden feature in training.
-    """
-
-    embedding_size: int = 256
-    hidden_size: int = 128
-    aggregation: str = "attention"
-    references: int = 30
-    level_radius: int = 15
-    ordinal: str = "condor"
-    median_share: float = 0.5
-    dropout: float = 0.3
-
-    def __post_init__(self):
-        for value, allowed, key in (
-            (self.aggregation, AGGREGATIONS, "aggregation"),
-            (self.ordinal, ORDINALS, "ordinal"),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
-        if self.references < 0 or self.level_radius < 1:
-            raise ValueError("references must be 0 or more and level_radius 1 or more.")
-        if not 0 <= self.median_share <= 1:
-            raise ValueError(f"median_share must be in [0, 1], not {self.median_share}.")
-
-
-class Query(NamedTuple):
-    """Faces asked about: embedding [B, E] float, estimate [B] float years."""
-
-    embedding: Tensor
-    estimate: Tensor
-
-
-class References(NamedTuple):
-    """R references of each query; where mask is False the other entries mean nothing.
-
-    embedding [B, R, E]; age, estimate [B, R] years; seen [B, R] bool: the base trained on it, its residual says
-    nothing; mask [B, R] bool.
-    """
-
-    embedding: Tensor
-    age: Tensor
-    estimate: Tensor
-    seen: Tensor
-    mask: Tensor
-
-
-Part = TypeVar("Part", Query, References)
-
-
-class DifferenceOutput(NamedTuple):
-    """What a head says of B queries with R references each.
-
-    levels [B, 2·radius] logits; difference [B] years from the anchor; weight [B, R], sum 1 or 0; age [B] years;
-    probabilities [B, 2·radius] that the difference is above each level.
-    """
-
-    levels: Tensor
-    difference: Tensor
-    weight: Tensor
-    age: Tensor
-    probabilities: Tensor
 
 
 def anchor_age(query: Query, references: References, weight: Tensor, radius: int) -> Tensor:
@@ -106,8 +35,11 @@ def median_age(query: Query, references: References) -> Tensor:
     """The median age [B] (years) of the references, or the base's estimate where there is none."""
     if not references.age.shape[1]:
         return query.estimate
-    known = torch.where(references.mask, references.age, torch.nan)  # [B, R]
-    return torch.where(references.mask.any(dim=1), known.nanquantile(0.5, dim=1), query.estimate)
+    ordered = torch.where(references.mask, references.age, 1e6).sort(dim=1).values  # [B, R] what is masked comes last
+    count = references.mask.sum(dim=1, keepdim=True)  # [B, 1]
+    lower, upper = (count - 1).clamp(min=0) // 2, (count // 2).clamp(max=ordered.shape[1] - 1)
+    middle = (ordered.gather(1, lower) + ordered.gather(1, upper))[:, 0] / 2  # [B]
+    return torch.where(count[:, 0] > 0, middle, query.estimate)
 
 
 class PooledDifferenceHead(nn.Module):
@@ -173,7 +105,7 @@ class PooledDifferenceHead(nn.Module):
             weight = torch.softmax(scores.masked_fill(~mask, -1e9), dim=1) * mask
             return (weight[:, :, None] * pairs).sum(dim=1), weight
         if self.config.aggregation == "max":
-            highest = pairs.masked_fill(~mask[:, :, None], -math.inf).amax(dim=1)  # [B, H]
+            highest = pairs.masked_fill(~mask[:, :, None], -1e9).amax(dim=1)  # [B, H]
             return torch.where(mask.any(dim=1, keepdim=True), highest, 0.0), uniform
         kept = torch.where(mask[:, :, None], pairs, 0.0)
         if self.config.aggregation == "avg":
@@ -200,5 +132,16 @@ def blank(references: References) -> References:
 
 
 def on_device(part: Part, device: torch.device | str) -> Part:
-    """The same tensors on another device."""
-    return type(part)(*(tensor.to(device) for tensor in part))
+    """The same arrays or tensors as tensors on a device."""
+    return type(part)(*(torch.as_tensor(values).to(device) for values in part))
+
+
+@torch.inference_mode()
+def compute(head: Any, query: Query, references: References, device: torch.device | str) -> DifferenceOutput:
+    """What a head says of arrays, as arrays."""
+    output = head(on_device(query, device), on_device(references, device))
+    return type(output)(*(_array(part) for part in output))
+
+
+def _array(part):
+    return part.cpu().numpy() if isinstance(part, Tensor) else part

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ORDINALS = ("condor", "coral")
+from common.difference.parts import ORDINALS
 
 
 def difference_levels(difference: Tensor, radius: int) -> Tensor:
@@ -78,8 +78,9 @@ def level_probabilities(logits: Tensor, ordinal: str) -> Tensor:
     """
     if ordinal not in ORDINALS:
         raise ValueError(f"ordinal must be one of {', '.join(ORDINALS)}, not '{ordinal}'.")
-    passed = torch.sigmoid(logits)
-    return passed.cumprod(dim=1) if ordinal == "condor" else passed
+    if ordinal == "coral":
+        return torch.sigmoid(logits)
+    return F.logsigmoid(logits).cumsum(dim=1).exp()
 
 
 def logistic_logits(center: Tensor, sharpness: Tensor, radius: int, ordinal: str) -> Tensor:
@@ -100,9 +101,9 @@ def logistic_logits(center: Tensor, sharpness: Tensor, radius: int, ordinal: str
     if ordinal == "coral":
         return argument
     log_stop = F.logsigmoid(-argument) + torch.cat(
-        [torch.zeros_like(step[:1]), torch.log(-torch.expm1(-sharpness)).expand(len(step) - 1)]
+        [torch.zeros_like(step[:1]), torch.log1p(-torch.exp(-sharpness)).expand(len(step) - 1)]
     )  # [B, 2·radius]
-    return torch.log(-torch.expm1(log_stop.clamp(max=-1e-6))) - log_stop
+    return torch.log1p(-torch.exp(log_stop.clamp(max=-1e-6))) - log_stop
 
 
 def soft_difference(probabilities: Tensor) -> Tensor:

@@ -5,45 +5,59 @@ import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.base.regressor import RELEASED as BASE_RELEASED
 from common.base.regressor import AgePredictBasicPipeline
 from common.base.weight_files import (
     BANK,
     BANK_FILE,
+    CONFIG_FILE,
+    MODEL_FILE,
     folder_name,
-    load_into,
     read_settings,
+    require,
     stored_at,
     verified,
     vouch,
     writing,
 )
-from common.base.weights import CONFIG_FILE, MODEL_FILE, require, write_tensors
 from common.difference.bank import ReferenceBank, load_bank
 from common.errors import WeightsError
 from common.files import WEIGHTS, write_whole
 
+if TYPE_CHECKING:
+    from torch import nn
+
 OWN_BASE = "base"
+
+
+class FolderOfWeights(NamedTuple):
+    """What a folder of weights holds beside its head, whose settings these are."""
+
+    folder: Path
+    pipeline: AgePredictBasicPipeline
+    bank: ReferenceBank
+    window: float
+    settings: dict[str, Any]
 
 
 class DifferenceWeights(NamedTuple):
     """What a folder of weights holds: base pipeline, head in evaluation mode, bank, and the window of retrieval."""
 
     pipeline: AgePredictBasicPipeline
-    head: nn.Module
+    head: "nn.Module"
     bank: ReferenceBank
     window: float
 
 
-def save_difference(folder: Path, head: nn.Module, bank: ReferenceBank, base: Path, notes: dict[str, Any]) -> Path:
+def save_difference(folder: Path, head: "nn.Module", bank: ReferenceBank, base: Path, notes: dict[str, Any]) -> Path:
     """Write head (float16), bank and config.json; a base that is not one of weights/ is copied into <folder>/base.
 
     `head.config` is the dataclass the head was made from; `notes["training"]` are the settings of the training.
     """
+    from common.base.weights import write_tensors
+
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.half().cpu().contiguous() for name, value in head.state_dict().items()}
@@ -87,10 +101,10 @@ def share_bank(folder: Path) -> None:
             return
 
 
-def load_difference(
-    folder: str | Path, pipeline_name: str, make_head: Callable[[dict[str, Any]], nn.Module], device: str = "auto"
-) -> DifferenceWeights:
-    """Load what `save_difference` wrote; `make_head` makes a head from the stored settings; raises WeightsError.
+def load_weights(
+    folder: str | Path, pipeline_name: str, device: str = "auto", threads: int | None = None
+) -> FolderOfWeights:
+    """All of what `save_difference` wrote but the head; raises WeightsError.
 
     The base (see `base_of`) must be the one the bank was made with; the bank may be in another folder (`stored_at`).
     """
@@ -98,13 +112,28 @@ def load_difference(
     require(folder, (MODEL_FILE, CONFIG_FILE), pipeline_name)
     stored = stored_at(folder, BANK_FILE)
     require(stored.parent, (BANK_FILE,), pipeline_name)
-    pipeline = AgePredictBasicPipeline.from_weights(base_of(folder), device)
+    pipeline = AgePredictBasicPipeline.from_weights(base_of(folder), device, threads)
     verified(folder / BANK_FILE)
     bank = load_bank(stored, pipeline.fingerprint)
     settings = read_settings(folder)
     try:
-        window, how = float(settings["training"]["reference_window"]), settings["head"]
+        window, how = float(settings["training"]["reference_window"]), dict(settings["head"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{folder} does not hold a difference regressor that fits its config ({error}).") from None
-    head = load_into(lambda: make_head(how), folder / MODEL_FILE, "a difference regressor")
-    return DifferenceWeights(pipeline, head.to(pipeline.device).eval(), bank, window)
+    return FolderOfWeights(folder, pipeline, bank, window, how)
+
+
+def load_head(loaded: FolderOfWeights, make_head: "Callable[[dict[str, Any]], nn.Module]") -> "nn.Module":
+    """The head of a folder of weights in torch; `make_head` makes one from the stored settings; raises WeightsError."""
+    from common.base.weights import load_into
+
+    head = load_into(lambda: make_head(loaded.settings), loaded.folder / MODEL_FILE, "a difference regressor")
+    return head.to(loaded.pipeline.device).eval()
+
+
+def load_difference(
+    folder: str | Path, pipeline_name: str, make_head: "Callable[[dict[str, Any]], nn.Module]", device: str = "auto"
+) -> DifferenceWeights:
+    """What `save_difference` wrote, the head in torch; see `load_weights` and `load_head`; raises WeightsError."""
+    loaded = load_weights(folder, pipeline_name, device)
+    return DifferenceWeights(loaded.pipeline, load_head(loaded, make_head), loaded.bank, loaded.window)

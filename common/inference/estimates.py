@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.base.distribution import spread
+from common.base.prediction import spread
 from common.base.regressor import AgePredictBasicPipeline
 from common.data.predictions import NOT_FINITE, OK
 from common.difference.bank import ReferenceBank
@@ -143,7 +143,7 @@ def estimate_base(
             done.append(_Batch.of(waiting, base, keep_crops))
     except KeyboardInterrupt:
         stopped = True
-    return _joined(done, base.model.config.embedding_size, stopped)
+    return _joined(done, base.config.embedding_size, stopped)
 
 
 class _Batch(NamedTuple):

@@ -1,6 +1,7 @@
 """What an inference is given: photos, folders, manifests, and the faces in them."""
 
 import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -26,9 +27,10 @@ NO_FACE = "no face found"
 
 def demo_photo() -> Path:
     """The portrait of the demo: Eileen Collins, 1999 (NASA, public domain), from scikit-image."""
-    import skimage.data
-
-    return Path(skimage.data.__file__).parent / "astronaut.png"
+    package = importlib.util.find_spec("skimage")  # imported, it would take half a second
+    if package is None or package.origin is None:
+        raise DataError("The demo portrait is that of scikit-image, which is not installed; give a photo.")
+    return Path(package.origin).parent / "data" / "astronaut.png"
 
 
 def list_inputs(options: InputOptions) -> pd.DataFrame:
@@ -82,7 +84,7 @@ def read_faces(
     The manifest.csv of a prepared folder is read from its crops.npy; otherwise images are opened, faces found and
     aligned, of a labelled image only the largest one.
     """
-    size = base.model.config.crop_size
+    size = base.config.crop_size
     packed = packed_crops(manifest, options.manifest)
     low, high = age_bounds(manifest)
     people, truth = manifest["person"].fillna("").tolist(), np.where(low == high, low, np.nan).tolist()
@@ -110,7 +112,7 @@ def _read(
     except ImageError as error:
         return [replace(known, status=str(error).removeprefix(f"{path}: "))]
     if options.crops:
-        return [Face(replace(known, face=0), resize_crop(image, base.model.config.crop_size))]
+        return [Face(replace(known, face=0), resize_crop(image, base.config.crop_size))]
     return faces_of(image, known, base)[: 1 if options.manifest else None]
 
 

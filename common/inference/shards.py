@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common.base.regressor import gpu_count
 from common.data.manifest import CROPS, crops_digest
 from common.data.predictions import read_predictions, write_text
 from common.difference.corrector import CORRECT_BATCH
@@ -168,18 +169,11 @@ def _share_of_machine(shard: Shard) -> dict[str, str]:
     """Environment of a worker: its part of the cores, and one of the GPUs if there are any."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // shard.count)))}
-    devices = gpus()
+    devices = gpu_count()
     if devices:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(devices)))).split(",")
         share["CUDA_VISIBLE_DEVICES"] = visible[shard.index % devices]
     return share
-
-
-def gpus() -> int:
-    """How many GPUs torch can use here."""
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def merge(files: list[Path], manifest: pd.DataFrame, options: InferenceOptions) -> None:

@@ -135,7 +135,7 @@ def faces_of(
     data = read_bytes(picture.file, picture.name)
     image, number = decode_image(data, picture.name), hashlib.sha1(data).hexdigest()
     if crops_given:
-        return number, [resize_crop(image, pipeline.model.config.crop_size)], 0
+        return number, [resize_crop(image, pipeline.config.crop_size)], 0
     faces = pipeline.faces(image)
     if not faces:
         raise ImageError(f"{picture.name}: no face found.")

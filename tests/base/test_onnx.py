@@ -10,7 +10,8 @@ from onnx.numpy_helper import to_array
 
 from AgeRegBaseline.AgeRegBaseline__infer2 import main as infer2
 from common.base.model import BAR, BARConfig
-from common.base.onnx import FAST_FILE, MADE_OF, ONNX_FILE, export_fast, export_onnx
+from common.base.onnx import FAST_FILE, MADE_OF, ONNX_FILE
+from common.base.onnx_export import export_fast, export_onnx
 from common.base.weight_files import vouch
 from common.base.weights import load_bar, save_bar
 from common.data.synthetic import render_face, sample_identity

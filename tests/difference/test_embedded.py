@@ -37,7 +37,7 @@ def prepare(folder, ages: dict[str, float], size: int, person: str = "") -> str:
 
 
 def test_corrected_ages_reach_training_though_embeddings_are_kept(tmp_path, pipeline, monkeypatch):
-    size, ages = pipeline.model.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
+    size, ages = pipeline.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
     views = Views(str(tmp_path / "cache"))
     folder = prepare(tmp_path / "a", ages, size)
     before = embed_split(pipeline, folder, "dar", views)
@@ -51,7 +51,7 @@ def test_corrected_ages_reach_training_though_embeddings_are_kept(tmp_path, pipe
 
 
 def test_exchanged_pictures_are_embedded_again(tmp_path, pipeline):
-    size, ages = pipeline.model.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
+    size, ages = pipeline.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
     views = Views(str(tmp_path / "cache"))
     folder = prepare(tmp_path / "a", ages, size)
     before = embed_split(pipeline, folder, "dar", views)
@@ -64,7 +64,7 @@ def test_exchanged_pictures_are_embedded_again(tmp_path, pipeline):
 
 @pytest.mark.parametrize("damage", ["cut", "other shape", "other width", "empty"])
 def test_a_damaged_cache_is_made_again(tmp_path, pipeline, damage):
-    size, ages = pipeline.model.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
+    size, ages = pipeline.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
     views = Views(str(tmp_path / "cache"))
     folder = prepare(tmp_path / "a", ages, size)
     before = embed_split(pipeline, folder, "dar", views)
@@ -80,7 +80,7 @@ def test_a_damaged_cache_is_made_again(tmp_path, pipeline, damage):
 
 
 def test_a_cache_that_cannot_be_written_costs_a_sentence(tmp_path, pipeline, monkeypatch, capsys):
-    size, ages = pipeline.model.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
+    size, ages = pipeline.config.crop_size, {f"{number}.png": 30.0 + number for number in range(8)}
     folder = prepare(tmp_path / "a", ages, size)
     kept = embed_split(pipeline, folder, "dar", Views(str(tmp_path / "cache")))
     (tmp_path / "file").write_text("")
@@ -100,7 +100,7 @@ def test_a_cache_that_cannot_be_written_costs_a_sentence(tmp_path, pipeline, mon
 
 
 def test_sets_in_folders_of_one_name_are_told_apart(tmp_path, pipeline):
-    size = pipeline.model.config.crop_size
+    size = pipeline.config.crop_size
     folders = [prepare(tmp_path / name, {"0.png": 30.0, "1.png": 31.0}, size, "001") for name in ("a", "b")]
     parts = [embed_split(pipeline, folder, "dar", Views(str(tmp_path / "cache"))) for folder in folders]
     assert sorted(set(join(parts, folders).person)) == [f"a/prepared{SET_MARK}001", f"b/prepared{SET_MARK}001"]
@@ -109,7 +109,7 @@ def test_sets_in_folders_of_one_name_are_told_apart(tmp_path, pipeline):
 
 
 def test_a_person_named_with_a_set_is_kept_from_a_bank_of_one(tmp_path, pipeline):
-    folder = prepare(tmp_path / "a", {f"{i}.png": 30.0 + i for i in range(4)}, pipeline.model.config.crop_size, "001")
+    folder = prepare(tmp_path / "a", {f"{i}.png": 30.0 + i for i in range(4)}, pipeline.config.crop_size, "001")
     faces = embed_split(pipeline, folder, "dar", Views(str(tmp_path / "cache")))
     bank = bank_of([(faces, False)], "x")
     asked = replace(faces, person=np.array(["a::001", "b::002", "001", ""]))
@@ -119,7 +119,7 @@ def test_a_person_named_with_a_set_is_kept_from_a_bank_of_one(tmp_path, pipeline
 
 
 def test_001_of_two_sets_are_two_people_and_still_excluded_by_their_own_name(tmp_path, pipeline):
-    size = pipeline.model.config.crop_size
+    size = pipeline.config.crop_size
     folders = [prepare(tmp_path / name, {f"{i}.png": 30.0 + i for i in range(4)}, size, "001") for name in ("a", "b")]
     views = Views(str(tmp_path / "cache"))
     parts = [embed_split(pipeline, folder, "dar", views) for folder in folders]

@@ -197,9 +197,7 @@ def test_a_group_of_copies_is_no_person(monkeypatch):
         asked(GROUP, own)
     limits = []
     monkeypatch.setattr("common.inference.own.threshold", lambda rate, count: limits.append(count) or 5.0)
-    monkeypatch.setattr(
-        "common.inference.own.IdentityEncoder", lambda: lambda crops: np.zeros((1, 2), np.float32)
-    )
+    monkeypatch.setattr("common.inference.own.IdentityEncoder", lambda: lambda crops: np.zeros((1, 2), np.float32))
     crops = [np.zeros((8, 8, 3), np.uint8)]
     assert recognise(crops, np.array(["x"]), own, 0.01).tolist() == [""] and limits == [1]
     assert recognise(crops, np.array(["x"]), replace(own, person=np.array(["Anna", "Ben", GROUP, ""])), 0.01) == ["Ben"]
