@@ -12,7 +12,7 @@ from common.base.onnx import FAST_FILE, OnnxBase, load_onnx
 from common.base.weights import fingerprint, load_bar
 from common.errors import WeightsError
 from common.faces.detection import FaceCrop, FaceDetector
-from common.faces.images import load_image
+from common.faces.images import Photo, open_photo
 from common.files import WEIGHTS
 
 RELEASED = WEIGHTS / "AgeRegBaseline"
@@ -75,10 +75,10 @@ class AgePredictBasicPipeline:
         """The ages [n_ages] float32 in years that the columns of `log_probs` stand for."""
         return self.model.ages.cpu().numpy()
 
-    def faces(self, image: str | Path | np.ndarray) -> list[FaceCrop]:
-        """Faces of a photo (a file, or [H, W, 3] uint8 RGB), the largest first; raises ImageError."""
+    def faces(self, image: str | Path | np.ndarray | Photo) -> list[FaceCrop]:
+        """Faces of a photo (a file, a Photo, or [H, W, 3] uint8 RGB), the largest first; raises ImageError."""
         self.detector = self.detector or FaceDetector()
-        picture = image if isinstance(image, np.ndarray) else load_image(image)
+        picture = image if isinstance(image, np.ndarray | Photo) else open_photo(image)
         return self.detector.crops(picture, self.model.config.crop_size)
 
     def predict(self, images: np.ndarray | Sequence[np.ndarray | str | Path], batch_size: int = 64) -> AgePrediction:

@@ -1,5 +1,7 @@
 """From landmarks to an aligned face crop; RGB uint8 throughout."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -13,18 +15,20 @@ TEMPLATE = ((60.0, 58.0), (138.0, 58.0), (98.0, 104.0), (63.0, 139.0), (132.0, 1
 LANDMARK_TARGETS = ((59.1, 58.2), (138.7, 56.9), (98.9, 104.7), (65.7, 138.0), (133.7, 136.9))
 
 
-def similarity_transform(landmarks: np.ndarray, size: int) -> np.ndarray:
+def similarity_transform(
+    landmarks: np.ndarray, size: int, targets: Sequence[Sequence[float]] = LANDMARK_TARGETS
+) -> np.ndarray:
     """Least-squares similarity [2, 3] float64 from picture pixels to a crop of `size` pixels.
 
-    `landmarks` [5, 2] are x, y of left eye, right eye, nose, left and right mouth corner. A pixel's coordinate
-    is that of its centre. Raises ValueError if the landmarks are not finite or fall together.
+    `landmarks` [5, 2] are x, y of left eye, right eye, nose, left and right mouth corner, `targets` where these lie in
+    the frame of 200 pixels. A pixel's coordinate is that of its centre. Raises ValueError if the landmarks are not finite or fall together.
     """
     landmarks = np.asarray(landmarks, float)
     if landmarks.shape != (5, 2):
         raise ValueError(f"landmarks must be [5, 2], not {landmarks.shape}.")
     if not np.isfinite(landmarks).all() or np.ptp(landmarks, axis=0).max() < 1:
         raise ValueError("landmarks must be finite and further apart than a pixel.")
-    target = (np.array(LANDMARK_TARGETS) + 0.5) * size / TEMPLATE_SIZE - 0.5  # [5, 2] pixel centres of the crop
+    target = (np.array(targets) + 0.5) * size / TEMPLATE_SIZE - 0.5  # [5, 2] pixel centres of the crop
     points, goals = (pairs - pairs.mean(axis=0) for pairs in (landmarks, target))
     x, y = points.T
     turn = np.array([(points * goals).sum(), (x * goals[:, 1] - y * goals[:, 0]).sum()]) / (points**2).sum()

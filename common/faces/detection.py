@@ -8,8 +8,8 @@ from common.faces.alignment import align_face
 from common.faces.doubt import doubt
 from common.faces.images import Photo
 from common.faces.looks import look_twice
-from common.faces.scrfd import Scrfd
-from common.faces.search import search, turn_boxes, turn_points
+from common.faces.scrfd import Candidates, Scrfd
+from common.faces.search import SIDES, SMALL_FACE, longer_sides, scaled, search, search_finely, turn_boxes, turn_points
 
 CROP = 128  # pixels of the crop by which doubt is judged
 WHOLE_BELOW = 118.0  # pixels of a box in the draft of a photo below which such a crop would be enlarged
@@ -52,18 +52,11 @@ class FaceDetector:
 
     def crops(self, image: np.ndarray | Photo, size: int) -> list[FaceCrop]:
         """Every face of a picture with its aligned crop [size, size, 3] uint8, the largest face first; as `detect`."""
-        picture = image.draft if isinstance(image, Photo) else image  # [H, W, 3]
-        found, turns = search(self.network, picture)
+        upright, found, turns, ratio = self._search(image)
         if not len(found.boxes):
             return []
-        boxes, ratio = found.boxes, 1.0
-        if isinstance(image, Photo):
-            if (boxes[:, 2:] - boxes[:, :2]).max(axis=1).min() < WHOLE_BELOW:  # small ones are cut out of the whole
-                boxes, picture = boxes * (max(image.whole.shape) / max(picture.shape)), image.whole
-            ratio = max(image.size) / max(picture.shape)  # pixels of the photo in one of the picture
-        upright = np.rot90(picture, turns)
         height, width = upright.shape[:2]
-        seen, moved = look_twice(self.network, upright, boxes)
+        seen, moved = look_twice(self.network, upright, found.boxes)
         boxes = turn_boxes(seen.boxes, -turns, width, height) * ratio
         landmarks = turn_points(seen.landmarks, -turns, width, height) * ratio
         faces = []
@@ -75,3 +68,21 @@ class FaceDetector:
             crop = crop if size == CROP else align_face(upright, seen.landmarks[row], size)
             faces.append(FaceCrop(face, crop))
         return faces
+
+    def _search(self, image: np.ndarray | Photo) -> tuple[np.ndarray, Candidates, int, float]:
+        """A picture [H, W, 3] turned upright, candidates in it, quarter turns, and the photo's pixels in one of it.
+
+        The whole of a Photo is decoded only if a face is small or none is found.
+        """
+        picture = image.draft if isinstance(image, Photo) else image
+        longer = max(picture.shape[:2])
+        found, turns = search(self.network, picture)
+        smallest = longer_sides(found).min(initial=np.inf) if len(found.boxes) else 0.0
+        if isinstance(image, Photo) and smallest < WHOLE_BELOW:
+            found = scaled(found, max(image.whole.shape[:2]) / longer)
+            picture = image.whole
+        upright = np.rot90(picture, turns)
+        if max(picture.shape[:2]) > SIDES[-1] and smallest < SMALL_FACE * max(1.0, longer / SIDES[-1]):
+            found = search_finely(self.network, upright, found)
+        size = image.size if isinstance(image, Photo) else picture.shape[1::-1]
+        return upright, found, turns, max(size) / max(picture.shape[:2])

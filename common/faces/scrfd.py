@@ -59,9 +59,7 @@ class Scrfd:
                 options = onnxruntime.SessionOptions()
                 options.intra_op_num_threads = 1
                 options.log_severity_level = 3  # it warns of every size but the one the graph was exported for
-                self._session = onnxruntime.InferenceSession(
-                    scrfd_graph(), options, providers=["CPUExecutionProvider"]
-                )
+                self._session = onnxruntime.InferenceSession(scrfd_graph(), options, providers=["CPUExecutionProvider"])
             return self._session
 
     def __call__(self, images: np.ndarray, min_score: float) -> list[Candidates]:
@@ -79,7 +77,9 @@ class Scrfd:
         found = []
         for image in range(len(images)):
             parts = [
-                decode_level(*(levels[kind * 3 + level][image] for kind in range(3)), stride, width // stride, min_score)
+                decode_level(
+                    *(levels[kind * 3 + level][image] for kind in range(3)), stride, width // stride, min_score
+                )
                 for level, stride in enumerate(STRIDES)
             ]
             found.append(suppress(join(parts)))

@@ -12,6 +12,8 @@ from common.faces.scrfd import Candidates, Scrfd, join, suppress
 CANVAS = 320  # pixels of the square in which the picture, with a border, is searched for large faces in four turns
 BORDER = 0.25  # of the longer side; a face that fills the picture is found only with something around it
 SIDES = (640, 1280)  # pixels of the longer side at which smaller faces are searched
+FINE_SIDE = 2560  # of a large photo, only where nothing or a small face was found: small ones seldom come alone
+SMALL_FACE = 24.0  # pixels of the longer side of a box at the sizes above, below which others may have been missed
 MIN_SCORE = 0.4  # of a candidate; the second look decides
 ASKED = 5  # faces, the largest, by which the turn of a photo is chosen
 TURN_MARGIN = 0.1  # of the mean score by which another turn must beat upright
@@ -42,7 +44,19 @@ def search(network: Scrfd, picture: np.ndarray) -> tuple[Candidates, int]:
         base = np.ascontiguousarray(np.rot90(base, turns))
         found = _off_canvas(network(images[turns][None], MIN_SCORE)[0], on_canvas(base), 0)
         upright = suppress(join([found, *_smaller(network, base)]))
-    return _scaled(upright, max(picture.shape[:2]) / max(base.shape[:2])), turns
+    return scaled(upright, max(picture.shape[:2]) / max(base.shape[:2])), turns
+
+
+def search_finely(network: Scrfd, picture: np.ndarray, known: Candidates) -> Candidates:
+    """Known faces of an upright picture [H, W, 3] and those of one more, finer search of all of it."""
+    base = np.ascontiguousarray(shrunk(picture, FINE_SIDE))
+    found = scaled(network(base[None], MIN_SCORE)[0], max(picture.shape[:2]) / max(base.shape[:2]))
+    return suppress(join([known, found]))
+
+
+def longer_sides(found: Candidates) -> np.ndarray:
+    """Longer side [K] of each box, in pixels."""
+    return (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1)
 
 
 def best_turn(network: Scrfd, picture: np.ndarray, boxes: np.ndarray) -> int:
@@ -84,11 +98,11 @@ def _smaller(network: Scrfd, base: np.ndarray) -> list[Candidates]:
     found, longer = [], max(base.shape[:2])
     for side in [side for side in SIDES if side == SIDES[0] or longer > 1.2 * SIDES[0]]:
         picture = shrunk(base, side)
-        found.append(_scaled(network(picture[None], MIN_SCORE)[0], longer / max(picture.shape[:2])))
+        found.append(scaled(network(picture[None], MIN_SCORE)[0], longer / max(picture.shape[:2])))
     return found
 
 
-def _scaled(found: Candidates, ratio: float) -> Candidates:
+def scaled(found: Candidates, ratio: float) -> Candidates:
     """Candidates in pixels of a picture `ratio` times as large; the coordinate of a pixel is that of its centre."""
     boxes, points = ((part + 0.5) * ratio - 0.5 for part in (found.boxes, found.landmarks))
     return Candidates(boxes, points, found.scores)
