@@ -21,7 +21,8 @@ def similarity_transform(
     """Least-squares similarity [2, 3] float64 from picture pixels to a crop of `size` pixels.
 
     `landmarks` [5, 2] are x, y of left eye, right eye, nose, left and right mouth corner, `targets` where these lie in
-    the frame of 200 pixels. A pixel's coordinate is that of its centre. Raises ValueError if the landmarks are not finite or fall together.
+    the frame of 200 pixels. A pixel's coordinate is that of its centre. Raises ValueError if the landmarks are not
+    finite or fall together.
     """
     landmarks = np.asarray(landmarks, float)
     if landmarks.shape != (5, 2):

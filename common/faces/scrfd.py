@@ -73,15 +73,13 @@ class Scrfd:
         padded[:, :, : images.shape[1], : images.shape[2]] = images.transpose(0, 3, 1, 2)
         padded[:, :, : images.shape[1], : images.shape[2]] -= 127.5
         padded /= 128
-        levels = self.session.run(None, {"input.1": padded})  # 3 scores, 3 distances to edges, 3 landmarks
+        outputs = self.session.run(None, {"input.1": padded})  # scores, distances to edges, landmarks: 3 levels each
         found = []
         for image in range(len(images)):
-            parts = [
-                decode_level(
-                    *(levels[kind * 3 + level][image] for kind in range(3)), stride, width // stride, min_score
-                )
-                for level, stride in enumerate(STRIDES)
-            ]
+            parts = []
+            for level, stride in enumerate(STRIDES):
+                scores, edges, points = (outputs[kind * len(STRIDES) + level][image] for kind in range(3))
+                parts.append(decode_level(scores, edges, points, stride, width // stride, min_score))
             found.append(suppress(join(parts)))
         return found
 

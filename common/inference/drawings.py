@@ -26,10 +26,15 @@ def draw_photos(table: pd.DataFrame, folder: Path) -> None:
     drawable = table[table["age"].notna() & table["box"].fillna("").ne("")]
     for path, faces in drawable.groupby("path", sort=False):
         drawn = folder / f"{faces.index[0]:04d}_{Path(path).stem}.png"
-        boxes = [tuple(float(edge) for edge in box.split()) for box in faces["box"]]
-        labels = labels_of(faces)
-        save_drawing(draw_faces(Image.fromarray(load_image(path)), list(zip(boxes, labels, strict=True))), drawn)
+        labelled = [(box_of(text), label) for text, label in zip(faces["box"], labels_of(faces), strict=True)]
+        save_drawing(draw_faces(Image.fromarray(load_image(path)), labelled), drawn)
         print(f"drawn: {drawn}")
+
+
+def box_of(text: str) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom in pixels, of the column `box`."""
+    left, top, right, bottom = (float(edge) for edge in text.split())
+    return left, top, right, bottom
 
 
 def labels_of(faces: pd.DataFrame) -> list[str]:

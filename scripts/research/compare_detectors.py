@@ -1,6 +1,7 @@
 """Found, missed and false faces of the detector, beside its predecessor MTCNN where mtcnn-runtime is installed.
 
     python scripts/research/compare_detectors.py --photos ../shared/data/photos --fgnet ../shared/data/FGNET_dev.tar
+    python scripts/research/compare_detectors.py --photos ../shared/data/photos --speed
     python scripts/research/compare_detectors.py --fit data/prepared/utkface --limit 1500      # the target points
 
 Portraits (one face each) are put into group photos, turned, darkened, blurred, cropped and covered in memory. Where
@@ -8,6 +9,7 @@ their faces lie is taken from the detector itself on the portraits as they are. 
 """
 
 import argparse
+import io
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from common.base.regressor import AgePredictBasicPipeline
 from common.data.manifest import load_prepared
@@ -23,11 +26,12 @@ from common.data.source import Source
 from common.errors import DataError, UserError
 from common.evaluation.tables import DASH, markdown
 from common.faces.alignment import LANDMARK_TARGETS, TEMPLATE, TEMPLATE_SIZE, similarity_transform, warp
-from common.faces.detection import Face, FaceDetector
-from common.faces.images import decode_image
+from common.faces.detection import CROP, Face, FaceDetector
+from common.faces.images import Photo, decode_image
 
 SIDES = (40, 60, 100, 200, 450)  # pixels of the faces of a group photo
 NEAR = 0.5  # of a face's longer side: how far from its centre a box may lie that finds it
+REPEATS = 5  # timings of each file
 ROOM = 2.4  # longer sides of a face that its cut-out takes
 
 
@@ -55,9 +59,8 @@ class Mtcnn:
     def detect(self, image: np.ndarray) -> list[Face]:
         """Faces of [H, W, 3] uint8 RGB, the largest first."""
         for side, border in ((640, 0.0), (1600, 0.0), (640, 0.25)):
-            if side == 640 or max(image.shape[:2]) > 640:
-                if faces := self._search(image, side, border):
-                    return sorted(faces, key=lambda face: -np.prod(np.subtract(face.box[2:], face.box[:2])))
+            if (side == 640 or max(image.shape[:2]) > 640) and (faces := self._search(image, side, border)):
+                return sorted(faces, key=lambda face: -np.prod(np.subtract(face.box[2:], face.box[:2])))
         return []
 
     def _search(self, image: np.ndarray, side: int, border: float) -> list[Face]:
@@ -224,42 +227,90 @@ def fit(folder: Path, limit: int) -> str:
     return f"LANDMARK_TARGETS of {len(points)} of {len(rows)} crops: {targets.tolist()}"
 
 
-def speed(detectors: dict[str, Detector], image: np.ndarray, repeats: int = 5) -> list[str]:
-    """Median milliseconds of each for one image, timed in turn."""
-    seconds = np.empty((repeats + 1, len(detectors)))
-    for row in seconds:
-        for place, detector in enumerate(detectors.values()):
-            started = time.perf_counter()
-            detector.detect(image)
-            row[place] = time.perf_counter() - started
-    return [f"{1000 * value:.0f}" for value in np.median(seconds[1:], axis=0)]
+def twelve_megapixels(portraits: list[Scene]) -> dict[str, bytes]:
+    """JPEG files of 4000 x 3000 pixels: a portrait, and one large face beside ten small ones."""
+    large = cv2.copyMakeBorder(
+        cv2.resize(portraits[0].image, (3000, 3000)), 0, 0, 500, 500, cv2.BORDER_REPLICATE
+    )  # [3000, 4000, 3]
+    mixed = group_photo(portraits, [450, *[60] * 10], 4000, 3000, 0).image
+    return {name: jpeg(image) for name, image in (("a portrait", large), ("one large face, ten small", mixed))}
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """The bytes of a JPEG file of [H, W, 3] uint8 RGB."""
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "JPEG", quality=90)
+    return data.getvalue()
+
+
+def crops_of(detector: Detector, data: bytes) -> None:
+    """What a file costs: decoded, searched, its faces cut out."""
+    if isinstance(detector, FaceDetector):
+        detector.crops(Photo(data, "photo"), CROP)
+        return
+    image = decode_image(data, "photo")
+    for face in detector.detect(image):
+        warp(image, similarity_transform(face.landmarks, CROP, TEMPLATE), CROP)
+
+
+def speed(detectors: dict[str, Detector], files: dict[str, bytes], repeats: int) -> list[list[str]]:
+    """A row for each file: median milliseconds of each detector, timed in turn, and the ratio of the medians."""
+    rows = []
+    for name, data in files.items():
+        seconds = np.empty((repeats + 1, len(detectors)))
+        for row in seconds:
+            for place, detector in enumerate(detectors.values()):
+                started = time.perf_counter()
+                crops_of(detector, data)
+                row[place] = time.perf_counter() - started
+        median = np.median(seconds[1:], axis=0)
+        rows.append([name, *(f"{1000 * value:.0f}" for value in median), f"{median[0] / median[-1]:.1f}"])
+    return rows
+
+
+def both() -> dict[str, Detector]:
+    """The detectors that there are, the predecessor first."""
+    try:
+        return {"MTCNN": Mtcnn(), "SCRFD": FaceDetector()}
+    except ImportError:
+        print("mtcnn-runtime is not installed: the present detector alone is measured.", file=sys.stderr)
+        return {"SCRFD": FaceDetector()}
 
 
 def compare(photos: Path, fgnet: Path) -> list[str]:
     """Markdown tables: faces by condition, then ages."""
-    detectors: dict[str, Detector] = {"new": FaceDetector()}
-    try:
-        detectors = {"MTCNN": Mtcnn(), **detectors}
-    except ImportError:
-        print("mtcnn-runtime is not installed: the present detector alone is measured.", file=sys.stderr)
+    detectors = both()
     images, ages = read_images(photos, "photos.csv")
-    portraits = [Scene(image, place_of(detectors["new"].detect(image)[0])[None]) for image in images]
+    portraits = as_scenes(images)
     rows = []
     for name, scenes in conditions(portraits).items():
         total = sum(len(scene.faces) for scene in scenes)
         cells = [" / ".join(map(str, count(detector, scenes))) for detector in detectors.values()]
         rows.append([name, total, *cells])
-        print(rows[-1], file=sys.stderr, flush=True)
     age_rows = []
-    sets = {"24 portraits": (images, ages), "FGNET_dev": read_images(fgnet, "labels.csv")}
+    sets = {f"{len(images)} portraits": (images, ages), "FGNET_dev": read_images(fgnet, "labels.csv")}
     for name, (pictures, truth) in sets.items():
         line, counts = ages_line(name, pictures, truth, detectors)
         rows.append([name, len(pictures), *(" / ".join(map(str, values)) for values in counts.values())])
         age_rows.append(line)
-    rows.append(["ms for a portrait (675 px)", 1, *speed(detectors, images[0])])
     headers = ["photos", "faces", *(f"{name}: found / missed / false" for name in detectors)]
     age_headers = ["set", "faces", *(f"MAE, {name}" for name in detectors), "mean change", "turned", "doubtful"]
     return [*markdown(headers, rows), "", *markdown(age_headers, age_rows)]
+
+
+def as_scenes(images: list[np.ndarray]) -> list[Scene]:
+    """Portraits [H, W, 3] and where their faces lie."""
+    detector = FaceDetector()
+    return [Scene(image, place_of(detector.detect(image)[0])[None]) for image in images]
+
+
+def time_both(photos: Path) -> list[str]:
+    """Markdown table of the milliseconds that files take, from their bytes to the crops."""
+    detectors, portraits = both(), as_scenes(read_images(photos, "photos.csv")[0][:12])
+    files = {"portrait of 675 px": jpeg(portraits[0].image)}
+    files |= {f"12 megapixels, {name}": data for name, data in twelve_megapixels(portraits).items()}
+    headers = ["file", *(f"{name}: ms" for name in detectors), "ratio"]
+    return markdown(headers, speed(detectors, files, REPEATS))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -268,11 +319,14 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--photos", type=Path, metavar="DIR", help="portraits with photos.csv (path,age)")
     add("--fgnet", type=Path, metavar="TAR", help="faces with labels.csv (path,age)")
+    add("--speed", action="store_true", help="time both on files made of the portraits instead")
     add("--fit", type=Path, metavar="DIR", help="prepared crops: print the median landmarks instead")
     add("--limit", type=int, default=1500, metavar="N", help="crops that --fit looks at (1500)")
     options = parser.parse_args(argv)
     try:
-        if options.fit:
+        if options.photos and options.speed:
+            print("\n".join(time_both(options.photos)))
+        elif options.fit:
             print(fit(options.fit, options.limit))
         elif options.photos and options.fgnet:
             print("\n".join(compare(options.photos, options.fgnet)))
