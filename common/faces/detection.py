@@ -9,7 +9,7 @@ from common.faces.doubt import doubt
 from common.faces.images import Photo
 from common.faces.looks import look_twice
 from common.faces.scrfd import Candidates, Scrfd
-from common.faces.search import SIDES, SMALL_FACE, longer_sides, scaled, search, search_finely, turn_boxes, turn_points
+from common.faces.search import SIDE, SMALL_FACE, longer_sides, scaled, search, search_finely, turn_boxes, turn_points
 
 CROP = 128  # pixels of the crop by which doubt is judged
 WHOLE_BELOW = 118.0  # pixels of a box in the draft of a photo below which such a crop would be enlarged
@@ -82,7 +82,7 @@ class FaceDetector:
             found = scaled(found, max(image.whole.shape[:2]) / longer)
             picture = image.whole
         upright = np.rot90(picture, turns)
-        if max(picture.shape[:2]) > SIDES[-1] and smallest < SMALL_FACE * max(1.0, longer / SIDES[-1]):
+        if max(picture.shape[:2]) > SIDE and smallest < SMALL_FACE * max(1.0, longer / SIDE):
             found = search_finely(self.network, upright, found)
         size = image.size if isinstance(image, Photo) else picture.shape[1::-1]
         return upright, found, turns, max(size) / max(picture.shape[:2])

@@ -44,11 +44,11 @@ def look(network: Scrfd, images: np.ndarray, size: Size) -> Candidates:
     boxes = np.zeros((len(images), 4), np.float32)
     landmarks, scores = np.zeros((len(images), 5, 2), np.float32), np.zeros(len(images), np.float32)
     for start in range(0, len(images), TOGETHER):
-        for place, found in enumerate(network(images[start : start + TOGETHER], LEAST), start):
+        for place, found in enumerate(network.candidates(images[start : start + TOGETHER], LEAST), start):
             centre = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2  # [k, 2]
             near = np.abs(centre - (size.window - 1) / 2).max(axis=1) < size.face / 2
             if near.any():
-                best = int(near.argmax())  # the most certain comes first
+                best = int(np.where(near, found.scores, 0).argmax())
                 boxes[place], landmarks[place], scores[place] = (part[best] for part in found)
     return Candidates(boxes, landmarks, scores)
 

@@ -65,8 +65,14 @@ class Scrfd:
     def __call__(self, images: np.ndarray, min_score: float) -> list[Candidates]:
         """Faces of images [B, H, W, 3] uint8 RGB of at least `min_score`, for each image the most certain first.
 
-        Borders are added below and to the right so that H and W are multiples of 32. Of boxes that overlap
-        much the most certain is kept.
+        Of boxes that overlap much the most certain is kept.
+        """
+        return [suppress(found) for found in self.candidates(images, min_score)]
+
+    def candidates(self, images: np.ndarray, min_score: float) -> list[Candidates]:
+        """All candidates of images [B, H, W, 3] uint8 RGB, many for each face, in no order.
+
+        Borders are added below and to the right so that H and W are multiples of 32.
         """
         height, width = (-(-side // MULTIPLE) * MULTIPLE for side in images.shape[1:3])
         padded = np.zeros((len(images), 3, height, width), np.float32)  # [B, 3, H', W'], 0 is middle grey
@@ -80,7 +86,7 @@ class Scrfd:
             for level, stride in enumerate(STRIDES):
                 scores, edges, points = (outputs[kind * len(STRIDES) + level][image] for kind in range(3))
                 parts.append(decode_level(scores, edges, points, stride, width // stride, min_score))
-            found.append(suppress(join(parts)))
+            found.append(join(parts))
         return found
 
 

@@ -11,9 +11,9 @@ from common.faces.scrfd import Candidates, Scrfd, join, suppress
 
 CANVAS = 320  # pixels of the square in which the picture, with a border, is searched for large faces in four turns
 BORDER = 0.25  # of the longer side; a face that fills the picture is found only with something around it
-SIDES = (640, 1280)  # pixels of the longer side at which smaller faces are searched
-FINE_SIDE = 2560  # of a large photo, only where nothing or a small face was found: small ones seldom come alone
-SMALL_FACE = 24.0  # pixels of the longer side of a box at the sizes above, below which others may have been missed
+SIDE = 1280  # pixels of the longer side, at most, at which smaller faces are searched; nothing is enlarged
+FINE_SIDE = 2048  # of a large photo, only where nothing or a small face was found: small ones seldom come alone
+SMALL_FACE = 24.0  # pixels of the longer side of a box at that size, below which others may have been missed
 MIN_SCORE = 0.4  # of a candidate; the second look decides
 ASKED = 5  # faces, the largest, by which the turn of a photo is chosen
 TURN_MARGIN = 0.1  # of the mean score by which another turn must beat upright
@@ -33,17 +33,17 @@ def search(network: Scrfd, picture: np.ndarray) -> tuple[Candidates, int]:
     The candidates are in pixels of the picture after these turns. Upright it stays unless another turn suits its
     largest faces better by a margin.
     """
-    base = shrunk(picture, SIDES[-1])
+    base = shrunk(picture, SIDE)
     canvas = on_canvas(base)
     images = np.stack([np.rot90(canvas.image, turn) for turn in range(4)])  # [4, 320, 320, 3]
     large = [_off_canvas(found, canvas, turn) for turn, found in enumerate(network(images, MIN_SCORE))]
-    upright = suppress(join([large[0], *_smaller(network, base)]))
+    upright = suppress(join([large[0], network(base[None], MIN_SCORE)[0]]))
     faces = suppress(join([upright, *large[1:]]))
     turns = best_turn(network, base, faces.boxes)
     if turns:
         base = np.ascontiguousarray(np.rot90(base, turns))
         found = _off_canvas(network(images[turns][None], MIN_SCORE)[0], on_canvas(base), 0)
-        upright = suppress(join([found, *_smaller(network, base)]))
+        upright = suppress(join([found, network(base[None], MIN_SCORE)[0]]))
     return scaled(upright, max(picture.shape[:2]) / max(base.shape[:2])), turns
 
 
@@ -91,15 +91,6 @@ def _off_canvas(found: Candidates, canvas: Canvas, turn: int) -> Candidates:
     points = turn_points(found.landmarks, -turn, CANVAS, CANVAS)
     boxes = (boxes - np.tile(canvas.shift, 2)) / canvas.scale
     return Candidates(boxes, (points - canvas.shift) / canvas.scale, found.scores)
-
-
-def _smaller(network: Scrfd, base: np.ndarray) -> list[Candidates]:
-    """What is found at the larger sizes; a picture is not enlarged, nor searched twice at almost the same size."""
-    found, longer = [], max(base.shape[:2])
-    for side in [side for side in SIDES if side == SIDES[0] or longer > 1.2 * SIDES[0]]:
-        picture = shrunk(base, side)
-        found.append(scaled(network(picture[None], MIN_SCORE)[0], longer / max(picture.shape[:2])))
-    return found
 
 
 def scaled(found: Candidates, ratio: float) -> Candidates:
