@@ -40,7 +40,7 @@ def test_each_reason_is_said(crop):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda photo: cv2.resize(photo, (45, 45), interpolation=cv2.INTER_AREA), "the face is only 14 pixels wide"),
+        (lambda photo: cv2.resize(photo, (45, 45), interpolation=cv2.INTER_AREA), "the face is only 13 pixels wide"),
         (lambda photo: cv2.GaussianBlur(photo, (0, 0), 6), "the face is out of focus"),
         (lambda photo: (photo * 0.05).astype(np.uint8), "the face is too dark"),
     ],
