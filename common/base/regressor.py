@@ -16,7 +16,7 @@ from common.base.prediction import predict_crops, predict_views
 from common.base.weight_files import CONFIG_FILE, MODEL_FILE, fingerprint, require, verified
 from common.errors import WeightsError
 from common.faces.detection import FaceCrop, FaceDetector
-from common.faces.images import load_image
+from common.faces.images import Photo, open_photo
 from common.files import WEIGHTS
 
 if TYPE_CHECKING:
@@ -119,11 +119,11 @@ class AgePredictBasicPipeline:
         """The ages [n_ages] float32 in years that the columns of `log_probs` stand for."""
         return np.arange(self.config.min_age, self.config.max_age + 1, dtype=np.float32)
 
-    def faces(self, image: str | Path | np.ndarray) -> list[FaceCrop]:
-        """Faces of a photo (a file, or [H, W, 3] uint8 RGB), the largest first; raises ImageError."""
+    def faces(self, image: str | Path | np.ndarray | Photo) -> list[FaceCrop]:
+        """Faces of a photo (a file, a Photo, or [H, W, 3] uint8 RGB), the largest first; raises ImageError."""
         with self._lock:
             self.detector = self.detector or FaceDetector()
-        picture = image if isinstance(image, np.ndarray) else load_image(image)
+        picture = image if isinstance(image, np.ndarray | Photo) else open_photo(image)
         return self.detector.crops(picture, self.config.crop_size)
 
     def predict(self, images: np.ndarray | Sequence[np.ndarray | str | Path], batch_size: int = 64) -> AgePrediction:

@@ -1,32 +1,33 @@
 """Faces in a photo: where they are, where their eyes, nose and mouth are, and their aligned crops."""
 
-from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from common.faces.alignment import align_face
-from common.files import packaged
+from common.faces.doubt import doubt
+from common.faces.images import Photo
+from common.faces.looks import look_twice
+from common.faces.scrfd import Candidates, Scrfd
+from common.faces.search import SIDE, SMALL_FACE, longer_sides, scaled, search, search_finely, turn_boxes, turn_points
 
-FIRST_SIDE = 640  # pixels of the longer side searched first: four times faster than 1300 and enough for portraits
-SECOND_SIDE = 1600  # searched only if the first search found nothing: small faces
-MIN_SCORE = 0.90
-MIN_FACE = 20.0  # pixels in the searched picture
-WEIGHTS_SHA256 = {
-    "pnet.onnx": "4b2f1dc55be37d8f73d08cd4038c723d12b9fa90fceb7fa5a4461c4353fb87c5",
-    "rnet.onnx": "3d8bed44df8fde6bf359806e8ff06f30dda2a9d63cf57aaff8a835d49edcbaee",
-    "onet.onnx": "a42f0cbde62f8032ccc3299fd989a9909c8b185a72a360e247c6f953af366efd",
-}
-PADDING = 0.25  # of the longer side; a face that fills the picture is found only with something around it
+CROP = 128  # pixels of the crop by which doubt is judged
+WHOLE_BELOW = 118.0  # pixels of a box in the draft of a photo below which such a crop would be enlarged
 
 
 class Face(NamedTuple):
-    """box: left, top, right, bottom in pixels; landmarks [5, 2] float32 pixels x, y; score in 0..1."""
+    """A face in a photo as it is displayed.
+
+    box: left, top, right, bottom in pixels; landmarks [5, 2] float32 pixels x, y; score in 0..1; turned: degrees (0,
+    90, 180 or 270) by which the photo must be turned counter-clockwise for its faces to stand upright; doubtful: why
+    its age should not be trusted, or ''.
+    """
 
     box: tuple[float, float, float, float]
     landmarks: np.ndarray
     score: float
+    turned: int = 0
+    doubtful: str = ""
 
 
 class FaceCrop(NamedTuple):
@@ -37,53 +38,51 @@ class FaceCrop(NamedTuple):
 
 
 class FaceDetector:
-    """MTCNN (Zhang et al., 2016) from the package mtcnn-runtime, whose weights come with it."""
+    """SCRFD at several sizes and in four turns, then a second look at every face; threads may share one."""
 
-    def __init__(self):
-        import mtcnnruntime
-        from mtcnnruntime import MTCNN
+    def __init__(self, network: Scrfd | None = None):
+        self.network = network or Scrfd()
 
-        for name, digest in WEIGHTS_SHA256.items():
-            packaged(Path(mtcnnruntime.__file__).parent / "weights" / name, digest, "mtcnn-runtime==1.0.0")
-        self.network = MTCNN()
+    def detect(self, image: np.ndarray | Photo) -> list[Face]:
+        """Faces of a picture [H, W, 3] uint8 RGB or a Photo, the largest first; an empty list if there is none.
 
-    def detect(self, image: np.ndarray) -> list[Face]:
-        """Faces of a picture [H, W, 3] uint8 RGB, the largest first; an empty list if there is none.
-
-        The picture is searched at 640 px, then, if nothing is found, at 1600 px, then with a border around it.
+        Raises WeightsError if the network is missing, ImageError if the whole of a Photo cannot be decoded.
         """
-        faces = self._search(image, FIRST_SIDE)
-        if not faces and max(image.shape[:2]) > FIRST_SIDE:
-            faces = self._search(image, SECOND_SIDE)
-        if not faces:
-            faces = self._search(image, FIRST_SIDE, PADDING)
-        return sorted(faces, key=_area, reverse=True)
+        return [found.face for found in self.crops(image, CROP)]
 
-    def _search(self, image: np.ndarray, side: int, padding: float = 0) -> list[Face]:
-        ratio = max(1.0, max(image.shape[:2]) * (1 + 2 * padding) / side)  # pixels of the picture in one searched
-        size = (max(1, round(image.shape[1] / ratio)), max(1, round(image.shape[0] / ratio)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if ratio > 1 else image
-        border = round(padding * max(small.shape[:2]))
-        small = cv2.copyMakeBorder(small, border, border, border, border, cv2.BORDER_REPLICATE)
-        try:
-            boxes, landmarks = self.network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), MIN_FACE)
-        except ValueError as error:
-            if "need at least one array" in str(error):  # the package's first stage found no candidate at all
-                return []
-            raise
+    def crops(self, image: np.ndarray | Photo, size: int) -> list[FaceCrop]:
+        """Every face of a picture with its aligned crop [size, size, 3] uint8, the largest face first; as `detect`."""
+        upright, found, turns, ratio = self._search(image)
+        if not len(found.boxes):
+            return []
+        height, width = upright.shape[:2]
+        seen, moved = look_twice(self.network, upright, found.boxes)
+        boxes = turn_boxes(seen.boxes, -turns, width, height) * ratio
+        landmarks = turn_points(seen.landmarks, -turns, width, height) * ratio
         faces = []
-        for box, points in zip(boxes, landmarks, strict=True):
-            marks = (np.stack([points[:5], points[5:]], axis=1).astype(np.float32) - border) * ratio  # [5, 2]
-            if box[4] >= MIN_SCORE and np.ptp(marks, axis=0).min() >= 1:
-                edges = tuple((float(edge) - border) * ratio for edge in box[:4])
-                faces.append(Face(edges, marks, float(box[4])))
+        for row in np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable").tolist():
+            crop = align_face(upright, seen.landmarks[row], CROP)
+            reason = doubt(float(np.ptp(seen.boxes[row, ::2])) * ratio, float(seen.scores[row]), moved[row], crop)
+            left, top, right, bottom = boxes[row].tolist()
+            face = Face((left, top, right, bottom), landmarks[row], float(seen.scores[row]), turns * 90, reason)
+            crop = crop if size == CROP else align_face(upright, seen.landmarks[row], size)
+            faces.append(FaceCrop(face, crop))
         return faces
 
-    def crops(self, image: np.ndarray, size: int) -> list[FaceCrop]:
-        """Every face of a picture with its aligned crop [size, size, 3] uint8, the largest face first."""
-        return [FaceCrop(face, align_face(image, face.landmarks, size)) for face in self.detect(image)]
+    def _search(self, image: np.ndarray | Photo) -> tuple[np.ndarray, Candidates, int, float]:
+        """A picture [H, W, 3] turned upright, candidates in it, quarter turns, and the photo's pixels in one of it.
 
-
-def _area(face: Face) -> float:
-    left, top, right, bottom = face.box
-    return (right - left) * (bottom - top)
+        The whole of a Photo is decoded only if a face is small or none is found.
+        """
+        picture = image.draft if isinstance(image, Photo) else image
+        longer = max(picture.shape[:2])
+        found, turns = search(self.network, picture)
+        smallest = longer_sides(found).min(initial=np.inf) if len(found.boxes) else 0.0
+        if isinstance(image, Photo) and smallest < WHOLE_BELOW:
+            found = scaled(found, max(image.whole.shape[:2]) / longer)
+            picture = image.whole
+        upright = np.rot90(picture, turns)
+        if max(picture.shape[:2]) > SIDE and smallest < SMALL_FACE * max(1.0, longer / SIDE):
+            found = search_finely(self.network, upright, found)
+        size = image.size if isinstance(image, Photo) else picture.shape[1::-1]
+        return upright, found, turns, max(size) / max(picture.shape[:2])

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,7 @@ PIXEL_BYTES = {"WEBP": 22, "AVIF": 12, "HEIF": 12, "JPEG2000": 19}  # that decod
 PLAIN_BYTES, PROGRESSIVE_BYTES = 7, 6  # of any other format: Pillow's picture and ours; more for a progressive JPEG
 STRIP = 1_000_000  # pixels turned into RGB at once
 SMALLEST_SIDE = 16  # pixels; below it there is no face to look at
+DRAFT_SIDE = 960  # pixels that the longer side of a draft has at least
 
 
 def load_image(path: str | Path) -> np.ndarray:
@@ -26,8 +28,44 @@ def load_image(path: str | Path) -> np.ndarray:
     return decode_image(read_bytes(path, str(path)), str(path))
 
 
+class Photo:
+    """A photo of which a draft is decoded at once, and the whole only where it is asked for.
+
+    draft: [h, w, 3] uint8 RGB, upright; a large JPEG is decoded at half, a quarter or an eighth of its size (960
+    pixels of the longer side or more), in a fraction of the time. size: (width, height) of the whole, in pixels.
+    Raises ImageError naming `name`; `whole` too.
+    """
+
+    def __init__(self, data: bytes, name: str):
+        self.data, self.name = data, name
+        self.draft, self.size = _decode(data, name, DRAFT_SIDE)
+        self._whole = self.draft if self.draft.shape[1::-1] == self.size else None
+        self._lock = threading.Lock()
+
+    @property
+    def whole(self) -> np.ndarray:
+        """The photo [H, W, 3] uint8 RGB, upright."""
+        with self._lock:
+            if self._whole is None:
+                self._whole = decode_image(self.data, self.name)
+            return self._whole
+
+
+def open_photo(path: str | Path) -> Photo:
+    """Read a picture file as a Photo; raises ImageError if it cannot be used."""
+    return Photo(read_bytes(path, str(path)), str(path))
+
+
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decode the bytes of a picture into [H, W, 3] uint8 RGB, upright; raises ImageError naming `name`."""
+    return _decode(data, name)[0]
+
+
+def _decode(data: bytes, name: str, draft: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
+    """A picture and its (width, height); with `draft` a JPEG is decoded smaller than that, its longer side at least so.
+
+    Raises ImageError.
+    """
     if not data:
         raise ImageError(f"{name}: the file is empty.")
     if is_drawing(data):
@@ -38,10 +76,10 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             register_heif_opener()
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                _fit_memory(picture)
+                size = _fit_memory(picture, draft)
                 _say_if_several(picture, name)
                 image, orientation = _to_rgb(picture), _orientation(picture)
-            image = _upright(image, orientation)
+            image, size = _upright(image, orientation), size[::-1] if orientation in (5, 6, 7, 8) else size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{name}: the picture is too large; shrink it below 89 megapixels.") from None
     except ImageError as error:
@@ -53,26 +91,31 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     except Exception as error:  # decoders raise whatever their parsers do
         why = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: the picture is broken ({why}).") from None
-    if min(image.shape[:2]) < SMALLEST_SIDE:
-        size = f"{image.shape[1]} x {image.shape[0]}"
-        raise ImageError(f"{name}: the picture is too small ({size} px, at least {SMALLEST_SIDE} needed).")
-    return image
+    if min(size) < SMALLEST_SIDE:
+        sides = f"{size[0]} x {size[1]}"
+        raise ImageError(f"{name}: the picture is too small ({sides} px, at least {SMALLEST_SIDE} needed).")
+    return image, size
 
 
-def _fit_memory(picture: Image.Image) -> None:
+def _fit_memory(picture: Image.Image, draft: int) -> tuple[int, int]:
     """Have a JPEG decoded at half its size where it would take too much memory; raises ImageError if that is too much.
 
-    The picture is opened, but not decoded yet.
+    The picture is opened, but not decoded yet. Returns its (width, height) so far; with `draft` it is then decoded at
+    the smallest size whose longer side has so many pixels.
     """
     pixels = picture.width * picture.height
     each: float = PIXEL_BYTES.get(picture.format or "", PLAIN_BYTES)
     progressive = PROGRESSIVE_BYTES if picture.info.get("progressive") else 0
-    if picture.format in ("JPEG", "MPO") and pixels * (each + progressive) > MOST_MEMORY:
-        picture.draft("RGB", (picture.width // 2, picture.height // 2))
-        each = each / 4
-    if pixels * (each + progressive) > MOST_MEMORY:
-        most = int(MOST_MEMORY / (each + progressive) / 10**6)
+    jpeg = picture.format in ("JPEG", "MPO")
+    half = 2 if jpeg and pixels * (each + progressive) > MOST_MEMORY else 1
+    if pixels * (each / half**2 + progressive) > MOST_MEMORY:
+        most = int(MOST_MEMORY / (each / half**2 + progressive) / 10**6)
         raise ImageError(f"the picture is too large for its kind; shrink it below {most} megapixels.")
+    width, height = -(-picture.width // half), -(-picture.height // half)
+    part = next((part for part in (8, 4, 2) if draft and max(width, height) >= draft * part), 1)
+    if jpeg and half * part > 1:
+        picture.draft("RGB", (picture.width // (half * part), picture.height // (half * part)))
+    return width, height
 
 
 def _say_if_several(picture: Image.Image, name: str) -> None:

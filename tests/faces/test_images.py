@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from common.errors import ImageError
-from common.faces.alignment import TEMPLATE, align_face, resize_crop, similarity_transform
+from common.faces.alignment import LANDMARK_TARGETS, align_face, resize_crop, similarity_transform
 from common.faces.images import decode_image, load_image
 
-POINTS = np.array(TEMPLATE)
+POINTS = np.array(LANDMARK_TARGETS)
 
 
 def moved(points: np.ndarray, degrees: float, scale: float, shift: tuple[float, float]) -> np.ndarray:
