@@ -26,6 +26,7 @@ from common.difference.own_references import UserReferences, start_of
 from common.errors import DataError, ImageError, WeightsError
 from common.faces.alignment import resize_crop
 from common.faces.images import SMALLEST_SIDE, decode_image
+from common.faces.images import Photo as PhotoFile
 from common.faces.photo_files import read_bytes
 from common.files import WEIGHTS
 from common.inference.estimates import (
@@ -72,7 +73,7 @@ class AgePipeline:
         if precision not in ("float32", "int8"):
             raise WeightsError(f"precision must be float32 or int8, not '{precision}'.")
         folder = Path(weights)
-        if len(folder.parts) == 1 and not (folder / "config.json").is_file():
+        if len(folder.parts) == 1 and not folder.is_dir() and (WEIGHTS / folder).is_dir():
             folder = WEIGHTS / folder
         if (folder / "bank.npz").is_file():
             corrector = load_corrector(folder, device, threads)
@@ -183,7 +184,7 @@ class AgePipeline:
     def _faces(self, image: Photo, number: int) -> Sequence[Face | FaceAge]:
         name = str(image) if isinstance(image, str | Path) else str(number)
         try:
-            pixels, digest = _pixels(image, f"image {number}")
+            pixels, digest = _photo(image, f"image {number}")
         except ImageError as error:
             if not isinstance(image, str | Path):
                 raise
@@ -239,6 +240,14 @@ def _many(images: Photo | Iterable[Photo]) -> list[Photo]:
     if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         return [images]
     return list(images)
+
+
+def _photo(image: Photo, name: str) -> tuple[np.ndarray | PhotoFile, str]:
+    """A photo to find faces in, and the SHA-1 of its file (of its pixels, where it is none)."""
+    if isinstance(image, str | Path):
+        data = read_bytes(image, str(image))
+        return PhotoFile(data, str(image)), hashlib.sha1(data).hexdigest()
+    return _pixels(image, name)
 
 
 def _pixels(image: Photo, name: str) -> tuple[np.ndarray, str]:

@@ -11,7 +11,7 @@ Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing 
 import argparse
 import sys
 
-from common.data.predictions import OK
+from common.data.predictions import answered
 from common.errors import DataError
 from common.inference.inputs import list_inputs
 from common.inference.options import InferenceOptions
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     base = AgePredictBasicPipeline.from_weights(options.weights, options.device)
     estimates = estimate(AgePipeline(base, None, options.weights), manifest, options)
     table = predictions_of(estimates.faces, manifest)
-    for row in table[table["status"] != OK].itertuples():
+    for row in table[~answered(table)].itertuples():
         print(f"not estimated: {row.path}: {row.status}", file=sys.stderr)
     deliver(arguments, table, source_name(arguments))
     return exit_status(table)

@@ -41,6 +41,7 @@ from common.faces.images import decode_image
 from common.faces.photo_files import read_bytes
 from common.files import write_whole
 from common.inference.estimates import Face as Found
+from common.inference.options import AlsoPositional
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePipeline, FaceAge
 from DiffPipeline6.DiffPipeline6__model import RELEASED
@@ -255,7 +256,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR|CSV", help="prepared folder, or a manifest (path,age,…) of aligned crops")
-    add("data", nargs="?", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    add("data", nargs="?", type=Path, action=AlsoPositional, help=argparse.SUPPRESS)
     add("--split", choices=SPLITS, help="only this split (all)")
     add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")
     add("--external", nargs="+", default=[], metavar="NAME=CSV", help="ages by other tools: id,age or path,age")

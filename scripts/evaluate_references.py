@@ -32,6 +32,7 @@ from common.evaluation.controls import control_table, recalibrations
 from common.evaluation.tables import markdown
 from common.faces.identity import IdentityEncoder, match_people, threshold
 from common.figures import BLUE, ORANGE, new_figure, save_figure
+from common.inference.options import AlsoPositional
 from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.build_reference_bank import bank_of_prepared
@@ -51,7 +52,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", dest="folder", type=Path, metavar="DIR", help="prepared folder (see scripts/prepare_data.py)")
-    add("folder", nargs="?", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    add("folder", nargs="?", type=Path, action=AlsoPositional, help=argparse.SUPPRESS)
     add("--split", choices=SPLITS, help="only this split (all)")
     add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")
     add("--simulate", choices=sorted(SIMULATIONS), help="change all pictures first")

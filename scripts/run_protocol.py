@@ -42,6 +42,7 @@ from common.errors import DataError, UserError
 from common.evaluation.controls import control_table, recalibrations
 from common.evaluation.metrics import interval_metrics, point_metrics
 from common.evaluation.tables import markdown, or_dash
+from common.inference.options import AlsoPositional
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 
 FEWEST_TO_FIT = 10  # exactly labelled faces that a re-calibration is fitted on at least
@@ -53,7 +54,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", dest="folder", type=Path, metavar="DIR", help="prepared folder (see scripts/prepare_data.py)")
-    add("folder", nargs="?", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    add("folder", nargs="?", type=Path, action=AlsoPositional, help=argparse.SUPPRESS)
     add("--protocol", choices=sorted(set(PROTOCOLS) - {"list"}), help="how the set is divided")
     add("--split-file", nargs="+", default=[], metavar="CSV", help="or a published list: name,split, or PART=LIST.csv")
     add("--folds", type=int, default=5, help="subject-kfold: number of folds (5)")

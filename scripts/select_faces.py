@@ -17,6 +17,7 @@ import pandas as pd
 
 from common.data.manifest import COLUMNS, load_prepared, write_crops, write_index
 from common.errors import DataError, UserError
+from common.inference.options import AlsoPositional
 
 Condition = tuple[str, list[str]]
 
@@ -34,7 +35,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", dest="folder", type=Path, metavar="DIR", help="prepared folder")
-    add("folder", nargs="?", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    add("folder", nargs="?", type=Path, action=AlsoPositional, help=argparse.SUPPRESS)
     add("--only", nargs="+", type=condition, default=[], metavar="C=V", help="keep faces of which all of these hold")
     add("--without", nargs="+", type=condition, default=[], metavar="C=V", help="leave out those of which one holds")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")

@@ -23,7 +23,14 @@ SHORT_COLUMNS = ["photo", "face", "age", "low", "high", "status", "base_age", "l
 IN_SHORT = {"path": "photo", "interval_low": "low", "interval_high": "high"}  # columns that both tables have
 FORMULA = ("=", "+", "-", "@")  # begin a cell that a spreadsheet computes
 OK = "ok"  # status of a face that was estimated; any other status is the reason why it was not
+DOUBTFUL = "doubtful: "  # begins the status of a face that was estimated although it can hardly be seen
 NOT_FINITE = "the estimate is not a number"
+
+
+def answered(table: pd.DataFrame) -> np.ndarray:
+    """Mask [N] bool of the rows of a predictions table that were estimated: ok or doubtful."""
+    status = table["status"].astype(str)
+    return ((status == OK) | status.str.startswith(DOUBTFUL)).to_numpy()
 
 
 def prediction_table(manifest: pd.DataFrame, ages: np.ndarray) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 import pandas as pd
 
-from common.data.predictions import OK
+from common.data.predictions import answered
 from common.errors import DataError
 
 AGE_BANDS = {"0-12": (0, 12), "13-17": (13, 17), "18-64": (18, 64), "65+": (65, np.inf), "21-60": (21, 60)}
@@ -112,14 +112,12 @@ def interval_metrics(age: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict
 
 def estimated(table: pd.DataFrame) -> np.ndarray:
     """Mask [N] bool of the rows of a predictions table that have a finite age."""
-    return (table["status"] == OK).to_numpy() & np.isfinite(
-        pd.to_numeric(table["age"], errors="coerce").to_numpy(float)
-    )
+    return answered(table) & np.isfinite(pd.to_numeric(table["age"], errors="coerce").to_numpy(float))
 
 
 def without_age(table: pd.DataFrame) -> np.ndarray:
     """Mask [N] bool of the rows that say they were estimated but have no finite age."""
-    return (table["status"] == OK).to_numpy() & ~estimated(table)
+    return answered(table) & ~estimated(table)
 
 
 def summarise(table: pd.DataFrame) -> dict[str, Any]:
@@ -131,7 +129,7 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
     """
     count, unsaid = int(estimated(table).sum()), int(without_age(table).sum())
     result: dict[str, Any] = {"faces": count, "failed": len(table) - count} | ({"not_finite": unsaid} if unsaid else {})
-    good = table[table["status"] == OK]
+    good = table[answered(table)]
     exact = good[good["true_age_min"] == good["true_age_max"]]
     interval = good[good["true_age_min"] < good["true_age_max"]]
     if estimated(exact).any():

@@ -37,8 +37,11 @@ class FaceAge:
 
     photo: the name it was given by, or its number; face: number among the faces of the photo, the largest first (None
     without one); box: left, top, right, bottom in pixels (None for crops); base_age, age, low, high: years (NaN where
-    there is none); references: how many corrected the age; status: ok, or what is wrong; person: whom the face is
-    recognised as. Not printed: id, SHA-1 of the image's bytes; row, number of the image among those given; spread,
+    there is none); references: how many corrected the age; status: ok, what is wrong, or "doubtful: " and why the age
+    should not be trusted; person: whom the face is recognised as; turned: degrees by which the photo was turned
+    counter-clockwise to stand upright.
+
+    Not printed: id, SHA-1 of the image's bytes; row, number of the image among those given; spread,
     standard deviation (years) of the predicted distribution; reference_ids and reference_spread (years), which
     references, and the standard deviation of what they say; further columns of a pipeline; evidence, where asked for.
     """
@@ -53,6 +56,7 @@ class FaceAge:
     references: int = 0
     status: str = OK
     person: str = ""
+    turned: int = 0
     id: str = field(default="", repr=False)
     row: int = field(default=0, repr=False)
     spread: float = field(default=NAN, repr=False)
@@ -175,7 +179,7 @@ def _estimated(known: FaceAge, age: float, spread: float) -> FaceAge:
 
 def _joined(done: Sequence[_Batch], width: int, stopped: bool) -> BaseEstimates:
     results = [result for batch in done for result in batch.results]
-    place = np.flatnonzero([result.status == OK for result in results])
+    place = np.flatnonzero([np.isfinite(result.base_age) for result in results])
     kept = [face for batch in done for face in batch.faces]
     embeddings = [batch.embeddings for batch in done if len(batch.embeddings)]
     good = [results[number] for number in place]

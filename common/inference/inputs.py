@@ -14,9 +14,11 @@ import pandas as pd
 
 from common.base.regressor import AgePredictBasicPipeline
 from common.data.manifest import CROPS, CropRows, age_bounds, open_crops, read_manifest
-from common.errors import DataError, ImageError
+from common.data.predictions import DOUBTFUL, OK
+from common.errors import DataError, ImageError, UserError
 from common.faces.alignment import resize_crop
-from common.faces.images import decode_image
+from common.faces.detection import Face as Detected
+from common.faces.images import Photo, decode_image
 from common.faces.photo_files import Listing, list_pictures, not_looked_at, read_bytes
 from common.inference.estimates import Face, FaceAge
 from common.inference.options import InputOptions
@@ -108,20 +110,30 @@ def _read(
     try:
         data = read_bytes(file, path)
         known = replace(known, id=hashlib.sha1(data).hexdigest())  # never the manifest's own: identity is the bytes
-        image = decode_image(data, path)
+        image = decode_image(data, path) if options.crops else Photo(data, path)
     except ImageError as error:
         return [replace(known, status=str(error).removeprefix(f"{path}: "))]
-    if options.crops:
+    if isinstance(image, np.ndarray):
         return [Face(replace(known, face=0), resize_crop(image, base.config.crop_size))]
     return faces_of(image, known, base)[: 1 if options.manifest else None]
 
 
-def faces_of(image: np.ndarray, known: FaceAge, base: AgePredictBasicPipeline) -> Sequence[Face | FaceAge]:
-    """The faces of a photo [H, W, 3] uint8 RGB, the largest first, or why there are none."""
+def faces_of(image: np.ndarray | Photo, known: FaceAge, base: AgePredictBasicPipeline) -> Sequence[Face | FaceAge]:
+    """The faces of a photo (or of [H, W, 3] uint8 RGB), the largest first, or why there are none."""
     try:
         found = base.faces(image)
+    except ImageError as error:
+        return [replace(known, status=str(error).removeprefix(f"{known.photo}: "))]
+    except UserError:  # of the detector itself
+        raise
     except Exception as error:  # of a photo of odd proportions: OpenCV and NumPy raise whatever they do
         told = " ".join(str(error).split()) or type(error).__name__
         return [replace(known, status=f"faces could not be looked for ({told})")]
-    faces = [Face(replace(known, face=place, box=face.box), crop) for place, (face, crop) in enumerate(found)]
+    faces = [Face(_seen(known, place, face), crop) for place, (face, crop) in enumerate(found)]
     return faces or [replace(known, status=NO_FACE)]
+
+
+def _seen(known: FaceAge, place: int, face: Detected) -> FaceAge:
+    """What is known of the face at this place among those of a photo."""
+    status = f"{DOUBTFUL}{face.doubtful}" if face.doubtful else OK
+    return replace(known, face=place, box=face.box, turned=face.turned, status=status)

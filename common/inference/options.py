@@ -109,6 +109,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+class AlsoPositional(argparse.Action):
+    """A positional argument that stands for the flag with its `dest`; missing, it leaves what the flag said."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, option: object = None) -> None:
+        """Set the value if there is one."""
+        if values is not None:
+            setattr(namespace, self.dest, values)
+
+
 def input_parser(description: str, weights: Path) -> Parser:
     """The part of a command line that names images, weights and device."""
     parser = Parser(description)

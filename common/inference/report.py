@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 
-from common.data.predictions import OK
+from common.data.predictions import OK, answered
 from common.evaluation.metrics import paired_bootstrap, summarise
 from common.evaluation.tables import error_figures
 from common.inference.terminal import printable
@@ -18,7 +18,7 @@ def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = SHOW
 
     `corrected` shows the base's estimate beside the age.
     """
-    good, failed = table[table["status"] == OK], table[table["status"] != OK]
+    good, failed = table[answered(table)], table[~answered(table)]
     if 0 < len(good) <= limit:
         print_faces(good, corrected)
     elif len(good):
@@ -30,6 +30,8 @@ def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = SHOW
         for kind, part in summarise(labelled).items():
             if isinstance(part, dict):
                 print(f"{kind} labels: " + "  ".join(f"{key} {value}" for key, value in part["all"].items()))
+    for row in good[good["status"] != OK].itertuples():
+        print(f"{printable(row.path)}, face {row.face}: {row.status}; its age may be far off", file=sys.stderr)
     for row in failed.itertuples():
         print(f"not estimated: {printable(row.path)}: {printable(row.status)}", file=sys.stderr)
 
@@ -49,7 +51,7 @@ def print_faces(good: pd.DataFrame, corrected: bool) -> None:
 
 def print_gain(table: pd.DataFrame) -> None:
     """Print errors of base and corrected age side by side with the paired interval, where exact ages are known."""
-    good = table[(table["status"] == OK) & (table["true_age_min"] == table["true_age_max"])]
+    good = table[answered(table) & (table["true_age_min"] == table["true_age_max"])]
     truth = good["true_age_min"].to_numpy(float)
     base, age = (good[name].to_numpy(float) - truth for name in ("base_age", "age"))
     if len(good) < 2 or np.array_equal(base, age):
@@ -72,5 +74,5 @@ def _shortened(text: str, width: int) -> str:
 
 def exit_status(table: pd.DataFrame) -> int:
     """0 if every input was estimated, 1 if some failed, 2 if all did."""
-    good = table["status"] == OK
+    good = answered(table)
     return 0 if good.all() else 1 if good.any() else 2

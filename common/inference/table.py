@@ -52,6 +52,8 @@ def predictions_of(faces: Sequence[FaceAge], manifest: pd.DataFrame) -> pd.DataF
     own = known["id"].to_numpy(str)
     if ((own != "") & (own != table["id"].to_numpy(str))).any():
         table[OWN_ID] = np.where(own == table["id"].to_numpy(str), "", own)
+    if any(face.turned for face in faces):
+        table["turned"] = [face.turned for face in faces]
     if any(face.person for face in faces):
         table["matched_person"] = [face.person for face in faces]
     for name in dict.fromkeys(name for face in faces for name in face.further):

@@ -5,7 +5,7 @@ import sys
 import pandas as pd
 import streamlit as st
 
-from common.data.predictions import OK, to_csv
+from common.data.predictions import answered, to_csv
 from common.difference.bank import ReferenceBank
 from common.errors import UserError
 from common.pipeline import AgePipeline
@@ -60,9 +60,9 @@ def ask_for_bank(pipeline: AgePipeline) -> ReferenceBank | None:
 def show(result: Estimated) -> None:
     """Ages, pictures, what could not be used, and the table to download."""
     table = result.table
-    for row in table[table["status"] != OK].itertuples():
+    for row in table[~answered(table)].itertuples():
         st.error(f"{row.path}: {row.status}")
-    for row in table[table["status"] == OK].itertuples():
+    for row in table[answered(table)].itertuples():
         span = "" if pd.isna(row.interval_low) else f" · {row.interval_low:.0f} to {row.interval_high:.0f}"
         st.markdown(f"### {row.age:.1f} years{span}")
         st.caption(f"{row.path}, face {row.face + 1} · base estimate {row.base_age:.1f}")

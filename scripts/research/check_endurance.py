@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from common.data.predictions import OK, read_predictions
+from common.data.predictions import answered, read_predictions
 from common.data.synthetic import render_face, sample_identity
 from common.files import REPOSITORY
 
@@ -79,7 +79,7 @@ def run(folder: Path, words: list[str]) -> Outcome:
         errors.seek(0)
         named = sum("not estimated: " in line and "/broken_" in line for line in errors)
     table = read_predictions(out) if out.is_file() else None
-    good = 0 if table is None else int(((table["status"] == OK) & table["path"].str.contains("/good_")).sum())
+    good = 0 if table is None else int((answered(table) & table["path"].str.contains("/good_")).sum())
     return Outcome(good, named, status, np.array(memory or [0.0]))
 
 

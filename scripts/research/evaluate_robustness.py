@@ -25,6 +25,7 @@ from common.errors import DataError, UserError
 from common.evaluation.metrics import paired_bootstrap
 from common.evaluation.tables import DASH, markdown, signed_gain
 from common.faces.images import ImageError
+from common.inference.options import AlsoPositional
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from scripts.evaluate_references import SIMULATIONS
 
@@ -151,7 +152,7 @@ def faces_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", dest="folder", type=Path, metavar="DIR", help="prepared folder (see scripts/prepare_data.py)")
-    add("folder", nargs="?", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    add("folder", nargs="?", type=Path, action=AlsoPositional, help=argparse.SUPPRESS)
     add("--manifest", type=Path, metavar="CSV", help="photos with ages instead: path,age,…")
     add("--split", choices=SPLITS, help="only this split (all)")
     add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")

@@ -6,7 +6,17 @@ import skimage.data
 
 from common.faces.detection import Face, FaceDetector
 from common.files import write_whole
-from scripts.research.compare_detectors import Scene, conditions, count, filling, fit, group_photo, lying, main, place_of
+from scripts.research.compare_detectors import (
+    Scene,
+    conditions,
+    count,
+    filling,
+    fit,
+    group_photo,
+    lying,
+    main,
+    place_of,
+)
 
 
 class Fixed:
