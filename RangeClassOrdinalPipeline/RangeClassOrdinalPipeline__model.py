@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.base.weight_files import load_into, read_settings, vouch, writing
-from common.base.weights import CONFIG_FILE, MODEL_FILE, fingerprint, require, write_tensors
+from common.base.weight_files import read_settings, vouch, writing
+from common.base.weights import CONFIG_FILE, MODEL_FILE, fingerprint, load_into, require, write_tensors
 from common.difference.bank import ReferenceBank
 from common.difference.corrector import Correction, Corrector, Faces
 from common.difference.ordinal import condor_loss, level_probabilities

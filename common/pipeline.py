@@ -73,7 +73,7 @@ class AgePipeline:
         if precision not in ("float32", "int8"):
             raise WeightsError(f"precision must be float32 or int8, not '{precision}'.")
         folder = Path(weights)
-        if len(folder.parts) == 1 and not folder.is_dir() and (WEIGHTS / folder).is_dir():
+        if len(folder.parts) == 1 and not (folder / "config.json").is_file() and (WEIGHTS / folder).is_dir():
             folder = WEIGHTS / folder
         if (folder / "bank.npz").is_file():
             corrector = load_corrector(folder, device, threads)

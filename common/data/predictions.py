@@ -57,7 +57,7 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def to_short(table: pd.DataFrame, guarded: bool = False) -> pd.DataFrame:
-    """The table for people (SHORT_COLUMNS) of a predictions table.
+    """The table for people (SHORT_COLUMNS, then turned and matched_person where they are) of a predictions table.
 
     `guarded` puts an apostrophe before text that a spreadsheet would compute.
     """
@@ -67,9 +67,9 @@ def to_short(table: pd.DataFrame, guarded: bool = False) -> pd.DataFrame:
     short[sides] = pd.DataFrame(edges, short.index, sides).astype(float).round().astype("Int64")
     short["face"] = short["face"].astype("Int64")
     if guarded:
-        for name in ("photo", "status"):
+        for name in {"photo", "status", "matched_person"} & set(short.columns):
             short[name] = [f"'{text}" if str(text).startswith(FORMULA) else text for text in short[name]]
-    return short[SHORT_COLUMNS]
+    return short[[*SHORT_COLUMNS, *(name for name in ("turned", "matched_person") if name in short.columns)]]
 
 
 def from_short(short: pd.DataFrame) -> pd.DataFrame:

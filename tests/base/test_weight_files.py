@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from common.base.intervals import IntervalCalibrator, load_calibrator, save_calibrators
 from common.base.model import BAR, BARConfig, load_backbone_weights
-from common.base.onnx import export_onnx
+from common.base.onnx_export import export_onnx
 from common.base.weight_files import HASHES, RANKS, READ, RELEASED_GRAPHS, check_graph, stored_at, verified, vouch
 from common.base.weights import load_bar, save_bar
 from common.errors import WeightsError

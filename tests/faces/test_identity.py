@@ -16,7 +16,7 @@ from common.difference.bank import ReferenceBank, concatenate, load_bank
 from common.errors import DataError, WeightsError
 from common.faces.alignment import TEMPLATE
 from common.faces.identity import CHIP, IdentityEncoder, face_chip, match_people, threshold
-from common.inference import own_table as own_references
+from common.inference import own as own_references
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from scripts import build_reference_bank
 from scripts.release.calibrate_identity import BINS, calibrate, pair_counts
