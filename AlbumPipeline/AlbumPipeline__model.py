@@ -23,6 +23,7 @@ from AlbumPipeline.AlbumPipeline__system import PHOTO
 from AlbumPipeline.AlbumPipeline__weights import AgeErrors
 
 STEPS, SETTLED = 40, 0.01  # iterations at most; years (root mean square) that the last one may move dates by
+FAR, FAR_YOUNG, YOUNG = 10.0, 5.0, 15.0  # years; smaller contradictions cannot be seen, less is enough for the young
 NO_DATE = 2000.0  # where an album without any date is put
 
 
@@ -115,3 +116,15 @@ def _deviation(album: Album, errors: AgeErrors, step: Step, variance: np.ndarray
     """
     left = np.maximum(1 - variance * step.faces.precision, 1e-9)  # [F] 1 - leverage
     return _residual(step) / left / np.sqrt(errors.noise**2 * album.repeats + variance / left)
+
+
+def implied_age(album: Album, errors: AgeErrors) -> np.ndarray:
+    """The age [F] (years) that each face alone implies: its estimate, calibrated."""
+    return errors.calibrated(album.estimate)
+
+
+def disagreement(album: Album, ages: AlbumAges, errors: AgeErrors) -> np.ndarray:
+    """Size of the deviation [F] of faces whose age alone is far from the album's, else 0 (see FAR, FAR_YOUNG)."""
+    away = np.abs(implied_age(album, errors) - ages.age)
+    far = np.where(np.minimum(ages.age, implied_age(album, errors)) < YOUNG, FAR_YOUNG, FAR)
+    return np.where(away >= far, np.abs(ages.deviation), 0.0)
