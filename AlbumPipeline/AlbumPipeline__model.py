@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from AlbumPipeline.AlbumPipeline__rows import Album as Album
 from AlbumPipeline.AlbumPipeline__rows import Known as Known
@@ -29,6 +31,8 @@ NO_DATE = 2000.0  # where an album without any date is put
 
 class AlbumAges(NamedTuple):
     """Posterior of an album: decimal years, ages in years, standard deviations not yet scaled by the factor.
+
+    A standard deviation is infinite where nothing ties a birth or a photo to any date.
 
     born, born_sd [P]; taken, taken_sd [D]; age, age_sd [F]; deviation [F]: signed, how many standard deviations the
     estimate of a face is from what all other faces and dates say of it; weight [F]: of its Student-t noise.
@@ -105,7 +109,21 @@ def _answer(album: Album, errors: AgeErrors, step: Step, state: State) -> AlbumA
     age_sd = np.sqrt(posterior.variance(cov, *since))
     age = np.maximum(state.taken[album.photo] - state.born[album.person], 0.0)
     deviation = _deviation(album, errors, step, posterior.variance(cov, faces.people, faces.photos))
+    people, photos = anchored(album)
+    born_sd, taken_sd = np.where(people, born_sd, np.inf), np.where(photos, taken_sd, np.inf)
     return AlbumAges(state.born, born_sd, state.taken, taken_sd, age, age_sd, deviation, state.weight)
+
+
+def anchored(album: Album) -> tuple[np.ndarray, np.ndarray]:
+    """Masks [P] and [D] of people and photos that faces connect, directly or not, to a known birth or date."""
+    count, photos = len(album.born.mean), len(album.taken.mean)
+    links = sparse.coo_array(
+        (np.ones(len(album.person)), (album.person, count + album.photo)), shape=(count + photos, count + photos)
+    )
+    part = connected_components(links, directed=False)[1]  # [P + D]
+    known = np.isfinite(np.concatenate([album.born.sd, album.taken.sd]))
+    tied = np.isin(part, part[known])
+    return tied[:count], tied[count:]
 
 
 def _deviation(album: Album, errors: AgeErrors, step: Step, variance: np.ndarray) -> np.ndarray:

@@ -162,8 +162,8 @@ def person_quantile(scores: list, probability: float) -> float:
     values = np.concatenate(parts)
     weights = np.concatenate([np.full(len(part), 1 / len(part)) for part in parts])
     order = np.argsort(values)
-    reached = np.cumsum(weights[order]) >= probability * (len(parts) + 1) * (1 - 1e-9)
-    return float(values[order][np.argmax(reached)] if reached.any() else values.max())
+    reached = np.cumsum(weights[order]) >= probability * len(parts) * (1 - 1e-9)
+    return float(values[order][np.argmax(reached)])
 
 
 def _birth_score(person: DatedFaces, errors: AgeErrors) -> float:
