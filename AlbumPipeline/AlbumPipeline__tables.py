@@ -72,6 +72,17 @@ def read_births(path: Path) -> dict[str, str]:
     return {name: text for name, text in zip(table["person"], table[column], strict=True) if text.strip()}
 
 
+def with_dates(faces: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Faces (COLUMNS) with the dates of a CSV (photo, photo_date), and a sentence for each photo that is not there."""
+    table = read_table(path, "table of dates").rename(columns={"path": "photo"})
+    if not {"photo", "photo_date"} <= set(table.columns):
+        raise DataError(f"{path} needs the columns photo and photo_date; it has {', '.join(table.columns)}.")
+    stated = {row.photo: row.photo_date for row in table.itertuples() if row.photo_date.strip()}
+    missing = sorted(set(stated) - set(faces["photo"]))
+    dates = [stated.get(name, text) for name, text in zip(faces["photo"], faces["photo_date"], strict=True)]
+    return faces.assign(photo_date=dates), [f"{path}: there is no photo {name}" for name in missing]
+
+
 def make_album(
     faces: pd.DataFrame, births: dict[str, str], errors: AgeErrors, today: date
 ) -> tuple[AlbumTable, list[str]]:

@@ -134,16 +134,19 @@ def held_out(faces: DatedFaces, config: AlbumConfig, folds: int) -> Iterator[tup
 def calibrate(errors: AgeErrors, faces: DatedFaces, config: AlbumConfig) -> AgeErrors:
     """The same errors with the factor of intervals and the alarm that hold on people left out of a fit."""
     random = np.random.default_rng(config.seed)
-    births, dates, deviations = [], [], []
+    births, dates, sizes, deviations = [], [], [], []
     for fitted, people in held_out(faces, config, config.folds):
         for person in people:
             births.append([_birth_score(part, fitted) for part in drawn_albums(person, random)])
             dates.append([_date_score(person.of([row]), fitted) for row in range(len(person.age))])
-            deviations.append(_deviations(person, fitted))
+            album = dated_album(person)
+            ages = solve_album(album, fitted)
+            deviations.extend(np.abs(ages.deviation))
+            sizes.extend(disagreement(album, ages, fitted))
     factor = max(person_quantile(births, config.coverage), person_quantile(dates, config.coverage)) / NORMAL_90
-    sizes = np.concatenate([*deviations, [0.0]])
     alarm = max(float(np.quantile(sizes, 1 - config.false_alarms)), LOWEST_ALARM)
-    return replace(errors, factor=max(float(factor), 0.1), alarm=alarm)
+    typical = max(float(np.median(deviations)), 0.1)
+    return replace(errors, factor=max(float(factor), 0.1), typical=typical, alarm=alarm)
 
 
 def drawn_albums(person: DatedFaces, random: np.random.Generator) -> list[DatedFaces]:
@@ -174,11 +177,3 @@ def _birth_score(person: DatedFaces, errors: AgeErrors) -> float:
 def _date_score(face: DatedFaces, errors: AgeErrors) -> float:
     ages = solve_album(undated_photo(face), errors)
     return abs(ages.taken[0] - YEAR) / ages.taken_sd[0]
-
-
-def _deviations(person: DatedFaces, errors: AgeErrors) -> np.ndarray:
-    """|deviation| [n] of an album's faces, 0 where the difference is too small to be called a contradiction."""
-    if len(person.age) < 3:
-        return np.empty(0)
-    album = dated_album(person)
-    return disagreement(album, solve_album(album, errors), errors)

@@ -38,13 +38,14 @@ class AgeErrors:
         prior_age: Typical age in an album (years).
         prior_spread: Standard deviation of h around it.
         factor: Intervals are so many times as wide as the posterior's standard deviation says.
+        typical: Median size of the deviations in an album like those calibrated on (see AlbumAges.deviation).
         alarm: A face more standard deviations than this from what the others say is a contradiction.
     """
 
     knee: float = 5.0
-    intercept: float = 3.16
+    intercept: float = 3.15
     slope: float = 0.88
-    noise: float = 0.09
+    noise: float = 0.075
     degrees: float = 5.0
     person: float = 0.11
     drift: float = 0.34
@@ -52,8 +53,9 @@ class AgeErrors:
     session: float = 0.5
     prior_age: float = 25.0
     prior_spread: float = 0.8
-    factor: float = 1.0
-    alarm: float = 3.0
+    factor: float = 1.2
+    typical: float = 0.75
+    alarm: float = 2.0
 
     def __post_init__(self):
         for field in fields(self):
