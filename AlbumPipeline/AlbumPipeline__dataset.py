@@ -8,6 +8,7 @@ import pandas as pd
 
 from AlbumPipeline.AlbumPipeline__config import AlbumConfig
 from AlbumPipeline.AlbumPipeline__model import Album, Known
+from AlbumPipeline.AlbumPipeline__simulate import simulate_people
 from AlbumPipeline.AlbumPipeline__weights import AgeErrors
 from common.data.dates import decimal_year, parse_date
 from common.data.labels import is_group
@@ -16,6 +17,7 @@ from common.data.predictions import read_predictions
 from common.errors import DataError
 
 TOGETHER = 512  # crops estimated at once
+SIMULATED_PEOPLE, SIMULATED_PHOTOS = 20, 12  # where no data are given
 FEWEST_PEOPLE, FEWEST_FACES = 8, 60  # with which five numbers can be fitted
 YEAR = 2000.0  # when people of known ages but unknown dates are born: only differences count
 
@@ -35,8 +37,11 @@ class DatedFaces(NamedTuple):
 def read_faces(config: AlbumConfig, folders: list[str]) -> DatedFaces:
     """The exactly dated faces of named people in prepared folders, with the base's estimates of them.
 
-    Of a set that the base was trained on only what it did not see. Raises DataError if there are too few.
+    Without folders and predictions, simulated ones. Of a set that the base was trained on only what it did not see.
+    Raises DataError if there are too few.
     """
+    if not config.predictions and not folders:
+        return DatedFaces(*simulate_people(SIMULATED_PEOPLE, SIMULATED_PHOTOS, AgeErrors(), config.seed))
     parts = [_of_predictions(Path(config.predictions))] if config.predictions else []
     parts += [] if config.predictions else [_of_prepared(Path(folder), config) for folder in folders]
     faces = DatedFaces(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

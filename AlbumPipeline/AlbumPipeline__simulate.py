@@ -54,6 +54,18 @@ def simulate(
     return Simulated(np.asarray(born, float), np.asarray(taken, float), person, photo, estimate)
 
 
+def simulate_people(
+    people: int, photos: int, errors: AgeErrors, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Persons [N] str, estimates [N] and ages [N] (years, 1 to 70) of so many photos of each of so many people."""
+    random, parts = np.random.default_rng(seed), []
+    for number in range(people):
+        one = simulate(np.zeros(1), random.uniform(1, 70, photos), errors, random, most=1)
+        parts.append((np.full(photos, f"person {number:03d}"), one.estimate, one.taken))
+    person, estimate, age = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return person, estimate, age
+
+
 def demo_table() -> pd.DataFrame:
     """The demo: six people, photos of which half are dated, one by its scanner, and one face under a wrong name."""
     random = np.random.default_rng(DEMO_SEED)
