@@ -123,9 +123,9 @@ def contradictions(solved: Solved) -> list[str]:
     sentences = []
     for row in rows[np.argsort(-np.abs(ages.deviation[rows]), kind="stable")]:
         photo, name = album.photo[row], table.person[album.person[row]]
-        cause = (
-            "the date of the photo" if wrong[photo] > 1 and wrong[photo] == faces[photo] else "the person or the date"
-        )
+        whole = wrong[photo] > 1 and wrong[photo] == faces[photo]  # everybody in it is wrong, so its date is
+        year = np.median((ages.born[album.person] + alone)[album.photo == photo])
+        cause = f"the date of the photo, its faces say {year:.0f}" if whole else "the person or the date"
         sentences.append(
             f"{table.photo[photo]}: {name} looks {alone[row]:.0f} and would be {ages.age[row]:.0f} there by all else "
             f"({abs(ages.deviation[row]):.1f} deviations); check {cause}"
