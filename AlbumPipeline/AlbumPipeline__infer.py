@@ -2,6 +2,7 @@
 
     python AlbumPipeline/AlbumPipeline__infer.py --data data/prepared/fgnet_dev      # leave-person-out
     python AlbumPipeline/AlbumPipeline__infer.py --predictions out/fgnet_dev.csv     # the same, estimated before
+    python AlbumPipeline/AlbumPipeline__infer.py --table weights/AlbumPipeline/evaluation.csv   # as it was written
     python AlbumPipeline/AlbumPipeline__infer.py --data data/prepared/new --weights weights/AlbumPipeline   # new people
 
 Dates are the ages in years (born in year 0), so that an error of a birth is an error of every age in the album. The
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from AlbumPipeline.AlbumPipeline__config import AlbumConfig
 from AlbumPipeline.AlbumPipeline__dataset import YEAR, DatedFaces, dated_album, read_faces, undated_photo, unknown
 from AlbumPipeline.AlbumPipeline__model import disagreement, solve_album
 from AlbumPipeline.AlbumPipeline__train import NORMAL_90, calibrate, fit_errors
 from AlbumPipeline.AlbumPipeline__weights import AgeErrors, load_errors
+from common.data.predictions import check_out, read_csv, write_table
 from common.errors import UserError
 from common.evaluation.metrics import paired_bootstrap
 from common.evaluation.tables import markdown, signed_gain
@@ -32,6 +35,7 @@ from common.evaluation.tables import markdown, signed_gain
 INNER_FOLDS = 5
 REPEATS = 4  # random draws of every person or photo
 DATE_ERROR = 2.0  # years, uniform
+HEADERS = ["what", "n", "people", "each alone", "album", "gain (95 %)", "90 % interval holds"]
 WRONG = 0.1  # part of the photos that show somebody else
 
 
@@ -247,8 +251,8 @@ def _coverage_interval(held: np.ndarray, person: np.ndarray) -> tuple[float, flo
     return float(low), float(high)
 
 
-def evaluate(folds: list[Fold]) -> list[str]:
-    """Lines of the tables of all experiments."""
+def evaluate(folds: list[Fold]) -> list[list[str]]:
+    """Rows of the table (HEADERS) of all experiments."""
     rows = []
     for name, youngest in (("all ages", 0), ("adults 18+", 18), ("adults 25+", 25)):
         rows += [
@@ -262,9 +266,8 @@ def evaluate(folds: list[Fold]) -> list[str]:
     rows += [row_of("half of the dates unknown: births", births), row_of("half of the dates unknown: dates", dates)]
     rows += [row_of("dates off by up to 2 years: births", wrong_dates(folds))]
     rows += [row_of("10 % wrong people: births", planted.births)]
-    headers = ["what", "n", "people", "each alone", "album", "gain (95 %)", "90 % interval holds"]
-    shares = f"{100 * planted.found:.1f} % of the wrong faces found, {100 * planted.false:.1f} % false alarms"
-    return [*markdown(headers, rows), "", f"Contradictions: {shares}."]
+    found = [f"{100 * planted.found:.0f} %", "–", f"{100 * planted.false:.0f} % false alarms"]
+    return [*rows, ["10 % wrong people: found", *rows[-1][1:3], "–", *found]]
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -281,6 +284,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--base-weights", default="", metavar="DIR", help="folder of the base regressor's weights (the released ones)")
     add("--folds", type=int, default=5, metavar="N", help="parts of the people that are left out in turn (5)")
+    add("--out", type=Path, metavar="CSV", help="write the table here")
+    add("--table", type=Path, metavar="CSV", help="only print a table that was written before")
     add("--device", default="auto", help="auto, cpu or cuda")
     return parser.parse_args(argv)
 
@@ -290,6 +295,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     config = AlbumConfig(arguments.base_weights, arguments.predictions, device=arguments.device)
     try:
+        if arguments.table:
+            print("\n".join(markdown(HEADERS, read_csv(arguments.table, dtype=dict.fromkeys(HEADERS, str)).to_numpy())))
+            return 0
+        if arguments.out:
+            check_out(arguments.out, tuple(HEADERS))
         faces = read_faces(config, arguments.data)
         if arguments.weights:
             folds = [given_fold(faces, load_errors(arguments.weights)[0])]
@@ -299,7 +309,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"AlbumPipeline: {error}", file=sys.stderr)
         return 2
     print(f"{len(faces.age)} faces of {len(set(faces.person))} people; errors in years.\n")
-    print("\n".join(evaluate(folds)))
+    rows = evaluate(folds)
+    print("\n".join(markdown(HEADERS, rows)))
+    if arguments.out:
+        write_table(pd.DataFrame(rows, columns=HEADERS), arguments.out, 2)
     return 0
 
 

@@ -202,9 +202,12 @@ def test_training_and_evaluation_are_one_command_each(tmp_path, capsys, monkeypa
     assert train_main(words) == 0
     errors, notes = load_errors(tmp_path / "w")
     assert notes["people"] == 12 and notes["faces"] == 120 and 0.5 < errors.factor < 4
-    assert evaluate_main(["--predictions", table, "--weights", str(tmp_path / "w")]) == 0
+    out = tmp_path / "evaluation.csv"
+    assert evaluate_main(["--predictions", table, "--weights", str(tmp_path / "w"), "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert "album, all ages: album" in shown and "of the wrong faces found" in shown
+    assert "| album, all ages: album | 120 | 12 |" in shown and "false alarms" in shown
+    assert evaluate_main(["--table", str(out)]) == 0
+    assert capsys.readouterr().out.strip() in shown
 
 
 def test_too_few_people_are_refused(tmp_path, capsys):
