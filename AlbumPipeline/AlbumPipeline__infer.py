@@ -14,8 +14,6 @@ Exit status: 0 done, 2 nothing could be done.
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,81 +22,17 @@ import pandas as pd
 
 from AlbumPipeline.AlbumPipeline__config import AlbumConfig
 from AlbumPipeline.AlbumPipeline__dataset import YEAR, DatedFaces, dated_album, read_faces, undated_photo, unknown
+from AlbumPipeline.AlbumPipeline__folds import HEADERS, Fold, Result, given_fold, make_folds, nothing, row_of
 from AlbumPipeline.AlbumPipeline__model import disagreement, solve_album
-from AlbumPipeline.AlbumPipeline__train import NORMAL_90, calibrate, fit_errors
-from AlbumPipeline.AlbumPipeline__weights import AgeErrors, load_errors
+from AlbumPipeline.AlbumPipeline__train import NORMAL_90
+from AlbumPipeline.AlbumPipeline__weights import load_errors
 from common.data.predictions import check_out, read_csv, write_table
 from common.errors import UserError
-from common.evaluation.metrics import paired_bootstrap
-from common.evaluation.tables import markdown, signed_gain
+from common.evaluation.tables import markdown
 
-INNER_FOLDS = 5
 REPEATS = 4  # random draws of every person or photo
 DATE_ERROR = 2.0  # years, uniform
-HEADERS = ["what", "n", "people", "each alone", "album", "gain (95 %)", "90 % interval holds"]
 WRONG = 0.1  # part of the photos that show somebody else
-
-
-class Fold(NamedTuple):
-    """People [list] that the errors and the control (age from an estimate alone) were not fitted on."""
-
-    errors: AgeErrors
-    alone: Callable[[np.ndarray], np.ndarray]
-    people: list[DatedFaces]
-    others: DatedFaces
-
-
-class Result(NamedTuple):
-    """Absolute errors (years) of M truths by the control and by the album, whether its interval held each; person."""
-
-    control: list[float]
-    album: list[float]
-    held: list[bool]
-    person: list[str]
-
-    def add(self, control: np.ndarray, album: np.ndarray, width: np.ndarray, person: str) -> None:
-        """Note errors [m], of which those of the album have intervals of these half-widths [m]."""
-        self.control.extend(np.abs(control).tolist())
-        self.album.extend(np.abs(album).tolist())
-        self.held.extend((np.abs(album) <= width).tolist())
-        self.person.extend([person] * len(control))
-
-
-def fit_alone(faces: DatedFaces, errors: AgeErrors) -> Callable[[np.ndarray], np.ndarray]:
-    """The control: age on estimate, a straight line in years or in log age, whichever errs less on these faces."""
-    years = np.polyfit(faces.estimate, faces.age, 1)
-    logs = np.polyfit(errors.log_age(faces.estimate), errors.log_age(faces.age), 1)
-
-    def in_years(estimate: np.ndarray) -> np.ndarray:
-        return np.maximum(np.polyval(years, estimate), 0)
-
-    def in_logs(estimate: np.ndarray) -> np.ndarray:
-        return np.maximum(np.exp(np.polyval(logs, errors.log_age(estimate))) - errors.knee, 0)
-
-    return min((in_years, in_logs), key=lambda curve: np.abs(curve(faces.estimate) - faces.age).mean())
-
-
-def make_folds(faces: DatedFaces, config: AlbumConfig, folds: int) -> Iterator[Fold]:
-    """Everything fitted on some people, intervals and alarms too (on inner folds), for the others."""
-    people = np.unique(faces.person)
-    inner = replace(config, folds=INNER_FOLDS)
-    for fold in range(min(folds, len(people))):
-        out = np.isin(faces.person, people[fold :: min(folds, len(people))])
-        rest = faces.of(~out)
-        errors = calibrate(fit_errors(rest, inner), rest, inner)
-        parts = [faces.of(faces.person == name) for name in np.unique(faces.person[out])]
-        yield Fold(errors, fit_alone(rest, errors), parts, faces)
-
-
-def given_fold(faces: DatedFaces, errors: AgeErrors) -> Fold:
-    """All people at once, by weights that were fitted on others; the control inverts their line."""
-    parts = [faces.of(faces.person == name) for name in np.unique(faces.person)]
-    return Fold(errors, errors.calibrated, parts, faces)
-
-
-def nothing() -> Result:
-    """A result to be filled."""
-    return Result([], [], [], [])
 
 
 def album_error(person: DatedFaces, fold: Fold, date_error: np.ndarray | float = 0.0) -> tuple[float, float]:
@@ -228,27 +162,6 @@ def wrong_people(folds: list[Fold]) -> Planted:
                     person.age - fold.alone(estimate), np.full(count, ages.born[0] - YEAR), width, person.person[0]
                 )
     return Planted(births, float(np.mean(wrong)), float(np.mean(right)))
-
-
-def row_of(name: str, result: Result) -> list[str]:
-    """A row of the table: errors of the control and of the album, the gain, the coverage of the 90 % intervals."""
-    control, album, person = np.array(result.control), np.array(result.album), np.array(result.person)
-    gain = paired_bootstrap(control, album, person, 2000)
-    held = np.array(result.held, float)
-    low, high = _coverage_interval(held, person)
-    said = f"{100 * held.mean():.0f} % ({low:.0f}–{high:.0f})" if held.any() else "–"
-    count = [str(len(control)), str(len(set(result.person)))]
-    return [name, *count, f"{control.mean():.2f}", f"{album.mean():.2f}", signed_gain(**gain, digits=2), said]
-
-
-def _coverage_interval(held: np.ndarray, person: np.ndarray) -> tuple[float, float]:
-    """Percentages between which 95 % of the coverages lie when people are drawn again."""
-    names, index = np.unique(person, return_inverse=True)
-    sums, counts = np.bincount(index, weights=held), np.bincount(index)
-    random = np.random.default_rng(0)
-    drawn = random.integers(0, len(names), (2000, len(names)))
-    low, high = np.percentile(100 * sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def evaluate(folds: list[Fold]) -> list[list[str]]:
