@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-PIPELINES = ("AgeRegBaseline", "DiffPipeline6", "Ep3Pipeline", "RangeClassOrdinalPipeline")
+PIPELINES = ("AgeRegBaseline", "AlbumPipeline", "DiffPipeline6", "Ep3Pipeline", "RangeClassOrdinalPipeline")
 FLOORS = (
     ("errors", "files"),
     ("faces", "data", "figures"),

@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+from calendar import isleap
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,15 @@ YEAR_FOLDER = re.compile(r"(?:18|19|20)\d\d")
 IN_NAME = re.compile(
     r"(?<!\d)(?:(?:18|19|20)\d\d([-_.])\d\d\1\d\d|(?:18|19|20)\d\d-\d\d(?!-\d)|(?:18|19|20)\d{6})(?!\d)"
 )
+DECADE = re.compile(r"(?:the\s+)?(\d{3})0['’]?s", re.IGNORECASE)
+ABOUT = re.compile(r"(?:abt|about|circa|ca|c|est|cal|um|~)\.?\s*(.+)", re.IGNORECASE)
+BETWEEN = re.compile(
+    r"(?:bet|btw|between|from)\.?\s+(.+?)\s+(?:and|to)\s+(.+)|(\d{4})\s*(?:-|–|\.\.|/)\s*(\d{4})", re.I
+)
+BEFORE = re.compile(r"(?:bef|before|until|to)\.?\s+(.+)|(?:<=?)\s*(.+)", re.IGNORECASE)
+AFTER = re.compile(r"(?:aft|after|since|from)\.?\s+(.+)|(?:>=?)\s*(.+)", re.IGNORECASE)
+ROUGHLY = timedelta(days=round(3 * YEAR))  # what ABOUT adds on both sides
+LONGEST_TEXT = 60  # characters of a stated date
 UNDATED = (
     "no age: its photo date is not known; date it by EXIF, by a folder or name like 1987 or 1987-06, by photo_date "
     "in a CSV, by --year-pattern, or give its age by --age-pattern"
@@ -66,9 +76,69 @@ def parse_span(text: str) -> Span:
         raise ValueError(f"{shown} is an impossible date") from None
 
 
+class Period(NamedTuple):
+    """When something was as people state it: first and last day, None where it is open; about: the ends are soft."""
+
+    first: date | None
+    last: date | None
+    about: bool = False
+
+
+def parse_period(text: str) -> Period:
+    """The days that a date, an interval or a phrase of genealogists (GEDCOM) can mean.
+
+    Beside what `parse_span` reads: 1970s, ABT 1931, BET 1920 AND 1925, 1920-1925, before 2004, AFT 1950. "before 2004"
+    ends with 2003, "after 1950" begins with 1951. Raises ValueError for anything else.
+
+    Examples
+    --------
+    >>> parse_period("1970s").last, parse_period("before 2004").first
+    (datetime.date(1979, 12, 31), None)
+    """
+    text = " ".join(str(text).strip("\0 \t\r\n").split())
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"'{text[:40]}' is no date like 1987-06-30, 1970s or BET 1920 AND 1925")
+    try:
+        return _period(text)
+    except OverflowError:  # beyond the year 9999
+        raise ValueError(f"'{text}' is an impossible date") from None
+
+
+def _period(text: str) -> Period:
+    if match := DECADE.fullmatch(text):
+        return Period(parse_span(f"{match[1]}0").first, parse_span(f"{match[1]}9").last)
+    if match := BETWEEN.fullmatch(text):
+        first, last = (parse_period(part) for part in (match[1] or match[3], match[2] or match[4]))
+        if first.first is None or last.last is None or first.first > last.last:
+            raise ValueError(f"'{text}' ends before it begins")
+        return Period(first.first, last.last)
+    if match := BEFORE.fullmatch(text):
+        return Period(None, parse_span(match[1] or match[2]).first - timedelta(days=1))
+    if match := AFTER.fullmatch(text):
+        return Period(parse_span(match[1] or match[2]).last + timedelta(days=1), None)
+    if match := ABOUT.fullmatch(text):
+        span = parse_span(match[1])
+        return Period(span.first - ROUGHLY, span.last + ROUGHLY, about=True)
+    return Period(*parse_span(text))
+
+
 def parse_date(text: str) -> date:
-    """The date of `parse_span`; of a month or a year its middle. Raises ValueError."""
-    return parse_span(text).middle
+    """The middle of `parse_period`; raises ValueError, also for a period that is open on one side."""
+    first, last, _ = parse_period(text)
+    if first is None or last is None:
+        raise ValueError(f"'{str(text)[:40]}' is open on one side, it has no middle")
+    return Span(first, last).middle
+
+
+def decimal_year(day: date) -> float:
+    """A day as a year with its part, 1987.0 being the first of January.
+
+    Examples
+    --------
+    >>> decimal_year(date(1987, 1, 1)), round(decimal_year(date(1987, 7, 2)), 1)
+    (1987.0, 1987.5)
+    """
+    return day.year + (day.timetuple().tm_yday - 1) / (366 if isleap(day.year) else 365)
 
 
 def age_between(birth: str, photo: str) -> float | str:

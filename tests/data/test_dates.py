@@ -6,7 +6,16 @@ from datetime import date
 import pytest
 from PIL import ExifTags, Image
 
-from common.data.dates import age_between, exif_date, folder_date, name_date, parse_date, parse_span
+from common.data.dates import (
+    age_between,
+    decimal_year,
+    exif_date,
+    folder_date,
+    name_date,
+    parse_date,
+    parse_period,
+    parse_span,
+)  # fmt: skip
 
 TAKEN, DIGITIZED, EDITED = (
     ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized, ExifTags.Base.DateTime,
@@ -116,3 +125,39 @@ def test_a_name_that_contradicts_its_folder_is_said():
     with pytest.raises(ValueError, match="its name says 2019 and its folder 1987"):
         name_date(("1987", "scan 2019-06-30.jpg"))
     assert folder_date("1987") == "1987" and folder_date("anna") == "" and folder_date("1987.06.30 Sea") == "1987-06-30"
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last", "about"),
+    [
+        ("1970s", date(1970, 1, 1), date(1979, 12, 31), False),
+        ("the 1970's", date(1970, 1, 1), date(1979, 12, 31), False),
+        ("ABT 1931", date(1928, 1, 1), date(1935, 1, 1), True),
+        ("ca. 1931-05", date(1928, 5, 1), date(1934, 6, 1), True),
+        ("BET 1920 AND 1925", date(1920, 1, 1), date(1925, 12, 31), False),
+        ("1920-1925", date(1920, 1, 1), date(1925, 12, 31), False),
+        ("from 1920 to 3.6.1940", date(1920, 1, 1), date(1940, 6, 3), False),
+        ("before 2004", None, date(2003, 12, 31), False), ("BEF 1950-06-30", None, date(1950, 6, 29), False),
+        ("AFT 1950", date(1951, 1, 1), None, False), ("1987-06", date(1987, 6, 1), date(1987, 6, 30), False),
+    ],
+)  # fmt: skip
+def test_periods_as_genealogists_write_them(text, first, last, about):
+    found = parse_period(text)
+    assert found.first is not None and abs((found.first - first).days) <= 1 if first else found.first is None
+    assert abs((found.last - last).days) <= 1 if last else found.last is None
+    assert found.about == about
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "1925-1920", "BET 1920", "about", "x" * 5000, "before", "BET 1 AND 2", "ABT 9999"]
+)
+def test_other_texts_are_no_periods(text):
+    with pytest.raises(ValueError, match="is no date|ends before|impossible"):
+        parse_period(text)
+
+
+def test_middles_and_decimal_years():
+    assert parse_date("1970s") == date(1974, 12, 31) and parse_date("BET 1920 AND 1925") == date(1922, 12, 31)
+    with pytest.raises(ValueError, match="open on one side"):
+        parse_date("before 2004")
+    assert decimal_year(date(2004, 12, 31)) == pytest.approx(2004 + 365 / 366)

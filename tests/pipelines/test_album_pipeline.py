@@ -1,0 +1,218 @@
+"""AlbumPipeline from tables and folders to results: what is read, written, refused, and named as not used."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from AlbumPipeline.AlbumPipeline__config import AlbumConfig
+from AlbumPipeline.AlbumPipeline__dataset import DatedFaces
+from AlbumPipeline.AlbumPipeline__infer import main as evaluate_main
+from AlbumPipeline.AlbumPipeline__infer2 import DEMO, main
+from AlbumPipeline.AlbumPipeline__main import main as train_main
+from AlbumPipeline.AlbumPipeline__photos import Photo, cluster, photo_dates
+from AlbumPipeline.AlbumPipeline__report import contradictions, dates_table, people_table, solve_table, suggestions
+from AlbumPipeline.AlbumPipeline__simulate import demo_table, simulate_people
+from AlbumPipeline.AlbumPipeline__tables import make_album, parse_known, read_faces_table
+from AlbumPipeline.AlbumPipeline__train import fit_errors, person_quantile
+from AlbumPipeline.AlbumPipeline__weights import RELEASED, AgeErrors, load_errors, save_errors
+from common.errors import WeightsError
+
+TODAY = date(2026, 11, 28)
+
+
+def people_of_known_age(people: int = 8) -> DatedFaces:
+    return DatedFaces(*simulate_people(people, 10, AgeErrors()))
+
+
+def predictions(path: Path) -> Path:
+    faces = people_of_known_age()
+    table = pd.DataFrame({"path": "x", "id": "", "status": "ok", "person": faces.person, "base_age": faces.estimate})
+    for column in ("age", "true_age", "true_age_min", "true_age_max"):
+        table[column] = faces.age
+    table.to_csv(path, index=False)
+    return path
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_the_demo_finds_its_two_planted_errors_and_the_births():
+    faces, births, problems = read_faces_table(DEMO)
+    table, said = make_album(faces, births, AgeErrors(), TODAY)
+    solved = solve_table(table, AgeErrors())
+    assert problems == [] and said == [] and solved.widening == 1.0
+    assert {sentence[:11] for sentence in contradictions(solved)} == {"box/024.jpg", "box/040.jpg"}
+    assert "box/024.jpg: Dora" in contradictions(solved)[1] and "its faces say 196" in contradictions(solved)[1]
+    people = people_table(solved, 0.9).set_index("person")
+    truth = {"Bruno": 1918.7, "Clara": 1946.2, "Dora": 1949.9, "Frieda": 1979.6}
+    for name, born in truth.items():
+        assert people.loc[name, "low"] - 0.5 < born < people.loc[name, "high"] + 0.5
+    assert people.loc["Ada", "status"] == "stated"
+    assert demo_table().to_csv(index=False) == DEMO.read_text()
+
+
+def test_the_command_writes_tables_that_can_be_given_back(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("AlbumPipeline.AlbumPipeline__figures.MOST_DRAWN", 2)
+    out = tmp_path / "results"
+    assert main(["--out", str(out), "--explain", str(tmp_path / "drawn")]) == 0
+    assert "Contradictions: 4" in capsys.readouterr().out
+    document = json.loads((out / "album.json").read_text())
+    assert len(document["people"]) == 6 and len(document["photos"]) == 48
+    dates = pd.read_csv(out / "dates.csv")
+    exif = pd.read_csv(out / "exiftool.csv")
+    estimated = dates[dates["status"].isin(["estimated", "narrowed"])]
+    assert exif["SourceFile"].tolist() == estimated["photo"].tolist()
+    assert (exif["XMP-photoshop:DateCreated"] == estimated["date"].astype(int).to_numpy()).all()
+    assert "DateTimeOriginal" not in (out / "exiftool.csv").read_text()
+    assert (tmp_path / "drawn" / "000_Ada_timeline.png").stat().st_size > 5000
+    assert (
+        main(["--faces", str(out / "faces.csv"), "--people", str(written(tmp_path / "p.csv", "person,born\nAda,1921"))])
+        == 0
+    )
+    assert main(["--out", str(out)]) == 0  # over its own results
+
+
+def test_a_table_of_somebody_else_is_not_replaced(tmp_path, capsys):
+    mine = written(tmp_path / "people.csv", "person,born\nAda,1921\n")
+    assert main(["--out", str(tmp_path)]) == 2
+    assert "holds no predictions" in capsys.readouterr().err and mine.read_text() == "person,born\nAda,1921\n"
+    assert main(["--out", str(tmp_path / "dates.csv")]) == 2
+    assert "must be a folder" in capsys.readouterr().err
+
+
+def test_one_bad_row_never_loses_the_rest(tmp_path, capsys):
+    rows = "photo,person,estimate,photo_date\na.jpg,Ada,20,1980\nb.jpg,Ada,x,1985\nc.jpg,Ada,31,soon\nd.jpg,Ada,-3,\n"
+    rows += "e.jpg,Ada,25,1985\ne.jpg,Bo,25,1986\nf.jpg,,nan,1990\ng.jpg,ada,30,2999\n"
+    people = written(tmp_path / "p.csv", "person,born\nAda,ABT 1960\nZoe,1950\n")
+    assert main(["--faces", str(written(tmp_path / "f.csv", rows)), "--people", str(people)]) == 1
+    shown = capsys.readouterr()
+    for said in (
+        "row 3: 'x' is no age", "row 5: '-3' is no age", "'soon' is no date", "e.jpg has two dates, 1985 and 1986",
+        "Zoe is in no photo", "'2999' is in the future",
+    ):  # fmt: skip
+        assert said in shown.err
+    assert "2 people, 7 photos, 5 named faces" in shown.out and "Ada: born 196" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--faces", "no.csv"], "There is no table of faces"), (["nowhere/"], "There is nothing at nowhere"),
+        (["x/", "--faces", "y.csv"], "not both"), (["--cluster"], "give a folder"),
+        (["--weights", "nowhere"], "no weights of AlbumPipeline"), (["--interval", "1.5"], "between 0"),
+        (["--dates", "no.csv"], "There is no table of dates"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_one_sentence(words, said, capsys):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("age-album: ") and error.count("\n") == 1
+
+
+def test_a_table_without_names_or_columns_is_refused(tmp_path, capsys):
+    assert main(["--faces", str(written(tmp_path / "a.csv", "photo,person,estimate\na.jpg,,30\n"))]) == 2
+    assert main(["--faces", str(written(tmp_path / "b.csv", "photo,estimate\na.jpg,30\n"))]) == 2
+    error = capsys.readouterr().err
+    assert "No face has a name" in error and "has no column 'person'" in error
+
+
+def test_dates_become_means_spreads_and_bounds():
+    known, problems = parse_known(["1970s", "ABT 1931", "before 2004", "1987-06-30", ""], list("abcde"), TODAY)
+    assert problems == []
+    assert known.mean[[0, 1, 3]] == pytest.approx([1975, 1931.5, 1987.496], abs=0.01)
+    assert known.sd == pytest.approx([2.887, 2.02, np.inf, 0.0008, np.inf], abs=0.01)
+    assert known.low.tolist()[:3] == [1970, -np.inf, -np.inf]
+    assert known.high == pytest.approx([1980, 2026.91, 2004, 1987.498, 2026.91], abs=0.01)
+
+
+def test_photos_that_nothing_dates_are_unknown_and_suggest_nothing():
+    faces = pd.DataFrame({"photo": ["a", "b"], "person": ["x", "x"], "estimate": [30.0, 40.0]})
+    for column in ("face", "photo_date", "latest", "session", "id", "status"):
+        faces[column] = ""
+    table, _ = make_album(faces, {}, AgeErrors(), TODAY)
+    dates = dates_table(solve_table(table, AgeErrors()), 0.9)
+    assert dates["status"].tolist() == ["unknown", "unknown"] and dates["date"].isna().all()
+    assert len(suggestions(dates)) == 0
+
+
+def test_the_date_of_scanning_is_a_bound_and_never_a_date(tmp_path):
+    exif = Image.Exif()
+    exif[306] = "2004:03:14 10:00:00"
+    folder = tmp_path / "anna" / "1987"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(folder / "a.jpg", exif=exif)
+    Image.new("RGB", (32, 32)).save(tmp_path / "anna" / "b.jpg", exif=exif)
+    assert photo_dates(Photo(folder / "a.jpg", tmp_path, "")) == ("1987", "2004:03:14", "")
+    assert photo_dates(Photo(tmp_path / "anna" / "b.jpg", tmp_path, "")) == ("", "2004:03:14", "")
+
+
+def test_faces_of_one_person_cluster_and_the_most_frequent_come_first():
+    random = np.random.default_rng(0)
+    centres = np.linalg.qr(random.normal(size=(64, 3)))[0].T  # [3, 64] orthogonal
+    embedding = centres[[1, 0, 0, 2, 0, 1]] + 0.02 * random.normal(size=(6, 64))
+    assert cluster(embedding / np.linalg.norm(embedding, axis=1, keepdims=True)).tolist() == [1, 0, 0, 2, 0, 1]
+    assert cluster(np.empty((0, 512))).tolist() == []
+
+
+def test_weights_come_back_and_a_changed_number_is_refused(tmp_path):
+    save_errors(AgeErrors(noise=0.11), tmp_path, {"people": 3})
+    errors, notes = load_errors(tmp_path)
+    assert errors == AgeErrors(noise=0.11) and notes == {"people": 3}
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace("0.11", "0.12"))
+    with pytest.raises(WeightsError, match="not those that were written"):
+        load_errors(tmp_path)
+    path.write_text('{"errors": {"noise": NaN}}')
+    with pytest.raises(WeightsError, match="holds no weights"):
+        load_errors(tmp_path)
+    with pytest.raises(ValueError, match="noise must be a positive number"):
+        AgeErrors(noise=float("nan"))
+
+
+def test_the_released_weights_load_and_weigh_a_few_kilobytes():
+    errors, notes = load_errors(RELEASED)
+    assert 0.5 < errors.slope < 1.2 and 0.02 < errors.noise < 0.3 and notes["people"] == 20
+    assert sum(file.stat().st_size for file in RELEASED.iterdir()) < 20_000
+
+
+def test_a_fit_finds_the_numbers_that_the_faces_were_drawn_with():
+    errors = fit_errors(people_of_known_age(40), AlbumConfig())
+    truth = AgeErrors()
+    assert errors.slope == pytest.approx(truth.slope, abs=0.06)
+    assert errors.intercept == pytest.approx(truth.intercept, abs=0.06)
+    assert errors.noise == pytest.approx(truth.noise, rel=0.3)
+    assert errors.person == pytest.approx(truth.person, rel=0.3)
+
+
+def test_quantiles_weigh_people_the_same():
+    assert person_quantile([[1.0], [2.0] * 50, []], 0.5) == 1.0
+    assert person_quantile([[1.0, 3.0], [2.0]], 0.9) == 3.0
+
+
+def test_training_and_evaluation_are_one_command_each(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("AlbumPipeline.AlbumPipeline__infer.REPEATS", 1)
+    monkeypatch.setattr("AlbumPipeline.AlbumPipeline__folds.RESAMPLES", 100)
+    table = str(predictions(tmp_path / "p.csv"))
+    words = ["--predictions", table, "--out", str(tmp_path / "w"), "--runs", str(tmp_path / "runs"), "--folds", "2"]
+    assert train_main(words) == 0
+    errors, notes = load_errors(tmp_path / "w")
+    assert notes["people"] == 8 and notes["faces"] == 80 and 0.5 < errors.factor < 4
+    out = tmp_path / "evaluation.csv"
+    assert evaluate_main(["--predictions", table, "--weights", str(tmp_path / "w"), "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "| album, all ages: album | 80 | 8 |" in shown and "false alarms" in shown
+    assert evaluate_main(["--table", str(out)]) == 0
+    assert capsys.readouterr().out.strip() in shown
+
+
+def test_too_few_people_are_refused(tmp_path, capsys):
+    pd.read_csv(predictions(tmp_path / "p.csv")).head(30).to_csv(tmp_path / "few.csv", index=False)
+    assert train_main(["--predictions", str(tmp_path / "few.csv"), "--runs", str(tmp_path / "runs")]) == 2
+    assert "8 and 60 are needed" in capsys.readouterr().err
