@@ -50,6 +50,13 @@ def duplicate_pairs(crops: np.ndarray | CropRows, block: int = 2048) -> np.ndarr
     return np.concatenate(pairs)
 
 
+def shown_by(crops: np.ndarray | CropRows, others: np.ndarray | CropRows, block: int = 2048) -> np.ndarray:
+    """Mask [N] bool of the crops that one of the `others` [M, S, S, 3] shows too (thumbnail correlation > 0.985)."""
+    small, other = thumbnails(crops), thumbnails(others)
+    parts = [small[start : start + block] @ other.T for start in range(0, len(small), block)]  # [block, M]
+    return np.concatenate([(part > DUPLICATE_CORRELATION).any(axis=1) for part in parts] or [np.empty(0, bool)])
+
+
 def components(count: int, pairs: np.ndarray) -> np.ndarray:
     """Component number [count] int of each row, rows being joined by pairs [P, 2]."""
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
