@@ -111,6 +111,21 @@ def frequencies(low: np.ndarray, high: np.ndarray, balance: float) -> np.ndarray
     return wanted / wanted.mean()
 
 
+def set_frequencies(faces: FaceSet, group: np.ndarray, balance: float, set_balance: float) -> np.ndarray:
+    """How often each face of a group [N] is shown, 1 on average: as `frequencies` within its set, sets by their size.
+
+    Rare ages are rare within their set: pooled, a set's few young would drown among the many of another. Each face of
+    a set of n has the factor n ** -set_balance.
+    """
+    wanted = np.empty(len(group))
+    owner = faces.owner[group]
+    for number in np.unique(owner):
+        rows = group[owner == number]
+        times = frequencies(faces.low[rows], faces.high[rows], balance)
+        wanted[owner == number] = times * float(len(rows)) ** -set_balance
+    return wanted / wanted.mean()
+
+
 class TrainingOrder:
     """Which faces form step 0, 1, 2 … of an epoch: exact ones, and a share of interval ones beside them."""
 
@@ -127,7 +142,7 @@ class TrainingOrder:
         self.frequency = np.ones(len(faces))
         for group in (self.main, self.beside):
             if len(group):
-                self.frequency[group] = frequencies(faces.low[group], faces.high[group], config.balance)
+                self.frequency[group] = set_frequencies(faces, group, config.balance, config.set_balance)
 
     def check(self, processes: int) -> None:
         """Raise DataError if a batch has fewer than two faces for each of so many processes."""

@@ -45,7 +45,19 @@ def build_model(config: AgeRegBaselineConfig) -> BAR:
             raise WeightsError(f"The weights in {config.init_weights} do not fit this config ({reason})") from None
     elif config.pretrained:
         load_backbone_weights(model, config.backbone_weights or None)
+    freeze(model, config.frozen_layers)
     return model
+
+
+def freeze(model: BAR, layers: int) -> None:
+    """Let the first `layers` layers of the backbone keep their weights; raises WeightsError if it has not so many."""
+    known = list(getattr(model.backbone, "layers", model.backbone).children())
+    if layers >= len(known):
+        raise WeightsError(
+            f"Of {len(known)} layers of {model.config.backbone}, {layers} cannot be frozen; freeze fewer."
+        )
+    for layer in known[:layers]:
+        layer.requires_grad_(False)
 
 
 def load_model(folder: str | Path = RELEASED, device: str | torch.device = "cpu") -> BAR:

@@ -172,7 +172,7 @@ def train_epoch(run: Run, stop: StopRequest) -> Row:
 
 @torch.inference_mode()
 def validate(run: Run, model: BAR) -> pd.DataFrame:
-    """Predictions of a model on the val split, as a predictions table (see common/data/predictions.py)."""
+    """Predictions of a model on the val split, as a predictions table (see common/data/predictions.py) with the set."""
     model.eval()
     ages = []
     for batch in evaluation_batches(run.validation, EVALUATION_BATCH):
@@ -180,7 +180,8 @@ def validate(run: Run, model: BAR) -> pd.DataFrame:
             images = central_view(batch.crops.to(run.accelerator.device), run.config)
             ages.append(estimate(model, images).age.float().cpu())
     manifest = pd.concat(run.validation.manifests, ignore_index=True)
-    return prediction_table(manifest, torch.cat(ages).numpy())
+    sets = np.repeat(run.data, [len(part) for part in run.validation.manifests])
+    return prediction_table(manifest, torch.cat(ages).numpy()).assign(set=sets)
 
 
 @torch.inference_mode()
@@ -215,6 +216,22 @@ def selection_error(result: dict[str, Any], epoch: int = 0) -> float:
     return result["exact"]["all"]["mae"] if "exact" in result else result["interval"]["all"]["distance"]
 
 
+def results_by_set(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Metrics of predictions with a column `set`, by set; only sets with exact labels where there are any."""
+    results = {str(name): summarise(part) for name, part in table.groupby("set", sort=False)}
+    exact = {name: result for name, result in results.items() if "exact" in result}
+    return exact or results
+
+
+def mean_error(table: pd.DataFrame, epoch: int = 0) -> float:
+    """Mean over the sets of their `selection_error` (years): a small set of real ages counts as much as a large one.
+
+    Raises DataError as that does.
+    """
+    selection_error(summarise(table), epoch)
+    return float(np.mean([selection_error(result, epoch) for result in results_by_set(table).values()]))
+
+
 def candidate(run: Run) -> BAR:
     """What would be released if training ended now: the model, with keep_init its mean with init_weights."""
     if not run.config.keep_init:
@@ -226,12 +243,17 @@ def candidate(run: Run) -> BAR:
 
 def validated(run: Run, table: pd.DataFrame, epoch: int) -> Validation:
     """What predictions of val say of epoch `epoch` (from 1; 0: of the start); raises DataError as `selection_error`."""
-    result = summarise(table)
+    result, error, by_set = summarise(table), mean_error(table, epoch), results_by_set(table)
     columns = {
-        "val_mae": result.get("exact", {}).get("all", {}).get("mae", float("nan")),
+        "val_mae": error if "exact" in result else float("nan"),
         "val_hit_rate": result.get("interval", {}).get("all", {}).get("hit_rate", float("nan")),
     }
-    return Validation(selection_error(result, epoch), columns, to_csv(table))
+    if "exact" in result and len(by_set) > 1:
+        for name, part in by_set.items():
+            figures = part["exact"]["all"]
+            columns |= {f"val_mae_{name}": figures["mae"], f"val_bias_{name}": figures["bias"]}
+            columns[f"val_balanced_{name}"] = figures.get("balanced_mae", float("nan"))
+    return Validation(error, columns, to_csv(table))
 
 
 def best_state(model: BAR) -> dict[str, Any]:
@@ -319,7 +341,7 @@ def export(run: Run) -> Path:
     errors = {}
     for decode in DECODES if run.config.head != "regression" else (run.config.decode,):
         model.config = replace(run.config, decode=decode)
-        errors[decode] = selection_error(summarise(validate(run, model)))
+        errors[decode] = mean_error(validate(run, model))
     model.config = replace(run.config, decode=min(errors, key=errors.get))
     if not start_is_best(run):
         standardise(run, model)

@@ -26,6 +26,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--crops", action="store_true", help="the pictures are aligned crops: do not detect faces")
     parser.add_argument("--column", action="append", default=[], metavar="OUR=THEIRS", help="csv: rename a column")
     parser.add_argument("--split-file", type=Path, help="CSV with columns name,split: a published list to keep")
+    parser.add_argument("--leave-out", type=Path, help="CSV with columns name,reason: pictures not to be used")
+    parser.add_argument(
+        "--apart-from",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="prepared folders: leave out a picture that one of them shows too",
+    )
     parser.add_argument("--label", choices=("real", "apparent"), default="real", help="appareal: which age to learn")
     parser.add_argument("--count", type=int, default=2000, help="synthetic: number of faces")
     parser.add_argument("--seed", type=int, default=0, help="synthetic: seed")

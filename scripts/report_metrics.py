@@ -19,12 +19,13 @@ import pandas as pd
 import torch
 
 from common.base.weight_files import BANK_FILE, stored_at
+from common.data.labels import kind_of_ages
 from common.data.predictions import read_predictions
 from common.data.protocols import read_split_file, split_hash
 from common.difference.corrector import Faces
 from common.errors import DataError, UserError
 from common.evaluation.metrics import distance_to_interval, estimated, not_finite_words, paired_bootstrap, summarise
-from common.evaluation.tables import markdown, signed_gain
+from common.evaluation.tables import markdown, or_dash, signed_gain
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import load_model
 
@@ -37,9 +38,15 @@ def table_lines(results: dict[str, dict[str, Any]]) -> list[str]:
         rows = []
         for name, part in exact.items():
             ages = part["by_age"]
-            rows.append(_row(name, part["all"]))
-            rows += [_row(f"– {band} years", ages[band]) for band in ("0-12", "13-17", "21-60", "65+") if band in ages]
-        lines += markdown(["set", "faces", "MAE", "RMSE", "bias", "CS@3", "CS@5", "CS@10"], rows)
+            rows.append(_row(name, kind_of_ages(name), part["all"]))
+            rows += [
+                _row(f"– {band} years", kind_of_ages(name), ages[band])
+                for band in ("0-12", "13-17", "18-29", "21-60", "65+")
+                if band in ages
+            ]
+        lines += markdown(
+            ["set", "faces", "MAE", "balanced MAE", "RMSE", "bias", "CS@3", "CS@5", "CS@10", "ages"], rows
+        )
     interval = {name: result["interval"] for name, result in results.items() if "interval" in result}
     if interval:
         rows = []
@@ -82,9 +89,10 @@ def gain_lines(tables: dict[str, pd.DataFrame]) -> list[str]:
     return ["", *markdown(["set", "faces", "base", "corrected", "gain (95 % interval)"], cells)] if cells else []
 
 
-def _row(name: str, row: dict[str, float]) -> list[object]:
+def _row(name: str, kind: str, row: dict[str, float]) -> list[object]:
     shares = [f"{row[key]:.1f}" for key in ("cs3", "cs5", "cs10")]
-    return [name, row["n"], f"{row['mae']:.2f}", f"{row['rmse']:.2f}", f"{row['bias']:+.2f}", *shares]
+    means = [f"{row['mae']:.2f}", or_dash(row.get("balanced_mae"), ".2f"), f"{row['rmse']:.2f}"]
+    return [name, row["n"], *means, f"{row['bias']:+.2f}", *shares, kind]
 
 
 def measure_speed(weights: Path, repeats: int = 5) -> dict[str, float]:

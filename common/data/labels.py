@@ -36,6 +36,19 @@ class Age(NamedTuple):
     high: float
 
 
+# What the ages of a set are, by how its name begins: of birth and photo dates, or as people guessed them.
+KINDS_OF_AGES = {
+    "apparent": ("utkface", "fairface", "chalearn", "adience"),
+    "real": ("publicfigures", "public_figures", "fgnet", "photos", "morph2", "agedb", "appareal", "imdbclean"),
+}
+
+
+def kind_of_ages(name: str) -> str:
+    """`real` or `apparent` for the ages of a set by its name ("utkface_test"), '' for a set that is not known."""
+    known = (kind for kind, names in KINDS_OF_AGES.items() if name.lower().startswith(names))
+    return next(known, "")
+
+
 def parse_age(text: str) -> Age:
     """The age a cell states: a number, an interval ("25-32", "(25, 32)", "70+"), or nothing ("", "None").
 

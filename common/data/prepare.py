@@ -12,17 +12,28 @@ import pandas as pd
 
 from common.data.crop_store import CropStore
 from common.data.labels import OLDEST, read_table
-from common.data.manifest import COLUMNS, CROPS, DIGESTS, INDEX, load_prepared, read_manifest, write_crops, write_index
+from common.data.manifest import (
+    COLUMNS,
+    CROPS,
+    DIGESTS,
+    INDEX,
+    crops_digest,
+    load_prepared,
+    read_manifest,
+    write_crops,
+    write_index,
+)
 from common.data.packing import keys_of, pack_crops, read_ids
 from common.data.prepare_report import save_histogram, summarise, tell_changes
 from common.data.readers import READERS, SyntheticSource
 from common.data.source import Entry, Problem, Source
-from common.data.splits import assign_splits, components, conflicting, duplicate_pairs, equal_pairs
+from common.data.splits import assign_splits, components, conflicting, duplicate_pairs, equal_pairs, shown_by
 from common.errors import DataError
 from common.files import REPOSITORY, only_writer, write_whole
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OWN_OPTIONS = {"count": "synthetic", "seed": "synthetic", "label": "appareal"}  # options of one set alone
+LATER_OPTIONS = ("leave_out", "apart_from")  # noted only where they are given: folders of older versions know none
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,9 @@ class Preparation:
         size: Side of a packed crop in pixels.
         crops: The pictures are aligned crops already.
         column: csv: pairs OUR=THEIRS that rename a column.
-        split_file: CSV with the columns name,split, a published list to keep.
+        split_file: CSV with the columns name,split, a published list to keep; None: data/<name>_splits.csv, if any.
+        leave_out: CSV with the columns name,reason of pictures not to be used; None: data/<name>_dropped.csv, if any.
+        apart_from: Prepared folders; a picture that one of them shows too is left out.
         label: appareal: real or apparent.
         count: synthetic: number of faces.
         seed: synthetic.
@@ -49,6 +62,8 @@ class Preparation:
     crops: bool = False
     column: Sequence[str] = ()
     split_file: Path | None = None
+    leave_out: Path | None = None
+    apart_from: Sequence[Path] = ()
     label: str = "real"
     count: int = 2000
     seed: int = 0
@@ -94,14 +109,24 @@ def impossible(entry: Entry) -> str:
     return ""
 
 
-def build_manifest(entries: list[Entry], packed: pd.DataFrame, store: CropStore, published: dict[str, str]):
-    """Manifest of the usable entries, their numbers among all, and the problems of all others."""
+def build_manifest(
+    entries: list[Entry],
+    packed: pd.DataFrame,
+    store: CropStore,
+    published: dict[str, str],
+    apart_from: Sequence[Path] = (),
+):
+    """Manifest of the usable entries, their numbers among all, and the problems of all others.
+
+    A picture that is in one of the prepared folders `apart_from` too is a problem here and stays what it is there.
+    """
     table = pd.DataFrame([vars(entry) for entry in entries])
     table["id"], problem = packed["id"].to_numpy(), packed["problem"].copy()
     repeated = table["id"].duplicated() & (problem == "")
     rows = np.flatnonzero(problem == "")
     manifest = table.iloc[rows].reset_index(drop=True)
-    pairs = duplicate_pairs(store.crops(keys_of(packed, rows)))
+    crops = store.crops(keys_of(packed, rows))
+    pairs = duplicate_pairs(crops)
     group = components(len(rows), np.concatenate([pairs, equal_pairs(manifest["id"])]))
     conflict = pd.Series(False, index=table.index)
     conflict.iloc[rows] = conflicting(manifest, group)
@@ -109,6 +134,10 @@ def build_manifest(entries: list[Entry], packed: pd.DataFrame, store: CropStore,
     manifest["split"] = assign_splits(manifest, pairs, published).to_numpy()
     problem[repeated] = "a copy of a file that is kept"
     problem[conflict] = "shows the same picture as another file whose age differs by more than 2 years"
+    for folder in apart_from:
+        problem.iloc[rows[shown_by(crops, load_prepared(folder).crops)]] = (
+            f"shows the same picture as one of {folder.name}"
+        )
     left_out = [Problem(entries[row].path, problem[row]) for row in np.flatnonzero(problem != "")]
     keep = (problem == "").to_numpy()[rows]
     further = pd.DataFrame(list(manifest["further"]), index=manifest.index).fillna("")
@@ -132,9 +161,9 @@ def prepare(options: Preparation) -> None:
 
 def _prepare(out: Path, options: Preparation) -> None:
     settings = {
-        key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        key: str(value) if isinstance(value, Path) else [*map(str, value)] if isinstance(value, list | tuple) else value
         for key, value in vars(options).items()
-        if key != "out" and OWN_OPTIONS.get(key, options.name) == options.name
+        if key != "out" and OWN_OPTIONS.get(key, options.name) == options.name and (value or key not in LATER_OPTIONS)
     }
     done, started = out / "prepared.json", out / "started.json"
     for earlier in (done, started):
@@ -156,13 +185,18 @@ def _settings_of(path: Path) -> dict | None:
         return None
 
 
-def usable(entries: list[Entry | Problem]) -> tuple[list[Entry], list[Problem]]:
-    """The entries with a possible label, each path once, and the problems of the others."""
+def usable(entries: list[Entry | Problem], dropped: dict[str, str] | None = None) -> tuple[list[Entry], list[Problem]]:
+    """The entries with a possible label, each path once, and the problems of the others.
+
+    `dropped` says by path or file name which are not to be used, and why.
+    """
+    dropped = dropped or {}
     problems = [entry for entry in entries if isinstance(entry, Problem)]
     good: dict[str, Entry] = {}
     for entry in entries:
         if isinstance(entry, Entry):
             reason = "listed twice; its first label is used" if entry.path in good else impossible(entry)
+            reason = reason or dropped.get(entry.path, dropped.get(entry.path.rsplit("/", 1)[-1], ""))
             if reason:
                 problems.append(Problem(entry.path, reason))
             else:
@@ -172,11 +206,12 @@ def usable(entries: list[Entry | Problem]) -> tuple[list[Entry], list[Problem]]:
 
 def finish(out: Path, source: Source, entries: list[Entry | Problem], options: Preparation) -> None:
     """Pack the crops and write every file but prepared.json; an unchanged source changes nothing."""
-    good, problems = usable(entries)
+    good, problems = usable(entries, read_list(options.leave_out or committed(options.name, "dropped"), "reason"))
     problems += source.problems
-    published = read_split_file(options.split_file)
+    published = read_split_file(options.split_file or committed(options.name, "splits"))
     ids = read_ids(source, good)
     told = repr((good, problems, list(ids), sorted(published.items())))
+    told += "".join(crops_digest(folder) for folder in map(checked_set, options.apart_from))
     digest = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
     if unchanged(out, digest):
         print(f"{out}: nothing changed in the source.")
@@ -184,7 +219,7 @@ def finish(out: Path, source: Source, entries: list[Entry | Problem], options: P
     store = CropStore(out, options.size)
     try:
         packed = pack_crops(source, good, ids, store, options.size)
-        manifest, rows, left_out = build_manifest(good, packed, store, published)
+        manifest, rows, left_out = build_manifest(good, packed, store, published, options.apart_from)
         if manifest.empty:
             raise DataError(f"Not one of {len(good)} pictures could be used; the first: {left_out[0].reason}")
         tell_changes(out, manifest)
@@ -218,15 +253,35 @@ def sound(out: Path) -> bool:
         return False
 
 
-def read_split_file(path: Path | None) -> dict[str, str]:
-    """Split by name from a CSV with the columns name,split; {} for None; raises DataError if it is no such file."""
+def checked_set(folder: Path) -> Path:
+    """The folder itself; raises DataError if it holds no prepared set."""
+    load_prepared(folder)
+    return folder
+
+
+def committed(name: str, kind: str) -> Path | None:
+    """The list data/<name>_<kind>.csv of this repository, None if there is none."""
+    path = REPOSITORY / "data" / f"{name}_{kind}.csv"
+    return path if path.is_file() else None
+
+
+def read_list(path: Path | None, column: str) -> dict[str, str]:
+    """One column by name from a CSV with the columns name,<column>; {} for None; raises DataError if it is no such."""
     if path is None:
         return {}
     try:
         table = read_table(path)
-        return dict(zip(table["name"], table["split"].str.strip(), strict=True))
+        return dict(zip(table["name"], table[column].str.strip(), strict=True))
     except (KeyError, DataError) as error:
-        raise DataError(f"--split-file {path} must be a CSV with the columns name,split ({error}).") from None
+        raise DataError(f"{path} must be a CSV with the columns name,{column} ({error}).") from None
+
+
+def read_split_file(path: Path | None) -> dict[str, str]:
+    """Split by name from a CSV with the columns name,split; {} for None; raises DataError if it is no such file."""
+    try:
+        return read_list(path, "split")
+    except DataError as error:
+        raise DataError(f"--split-file {error}") from None
 
 
 def prepare_synthetic() -> list[str]:

@@ -23,6 +23,7 @@ from common.data.readers_tables import (
     read_chalearn,
     read_imdbclean,
     read_morph2,
+    read_public_figures,
 )
 from common.data.source import Entry, Problem, Source, from_names, number, published_part
 from common.data.synthetic import generate_faces
@@ -141,6 +142,7 @@ READERS: dict[str, Reader] = {
     "aaf": read_aaf,
     "imdbclean": read_imdbclean,
     "adience": read_adience,
+    "public_figures": read_public_figures,
     "csv": read_csv,
     "synthetic": read_synthetic,
 }

@@ -1,4 +1,4 @@
-"""Readers of sets whose labels stand in tables: MORPH II, CACD, APPA-REAL, ChaLearn LAP, IMDB-clean, Adience."""
+"""Readers of sets with label tables: MORPH II, CACD, APPA-REAL, ChaLearn LAP, IMDB-clean, Adience, PublicFigures."""
 
 import io
 import re
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.io import loadmat
 
+from common.data.labels import NUMBERS
 from common.data.source import Entry, Problem, Source, from_names, from_table, gender_of, number, published_part
 from common.errors import DataError
 
@@ -190,3 +191,26 @@ def _adience_age(text: str) -> dict:
     if interval:
         return {"age_min": float(interval[1]), "age_max": float(interval[2])}
     return {} if text in ("", "None") else {"age": float(text)}
+
+
+def read_public_figures(source: Source, options: dict) -> list[Entry | Problem]:
+    """Public figures of known birth date: labels.csv with path, age or age_min/age_max, person, gender, source, dates.
+
+    Ages are real ones in completed years. `born`, `photo_date` (ISO days, '' unknown; nominal where the age is an
+    interval) and `source` (the collection) are kept in the manifest. The pictures are crops on our template.
+    """
+    folder, table = source.table("labels.csv")
+    kept = ("born", "photo_date", "source")
+
+    def describe(row: dict[str, str]) -> Entry:
+        ages = {key: number(row[key]) for key in NUMBERS}
+        return Entry(
+            folder + row["path"],
+            **ages,
+            person=row["person"],
+            gender=gender_of(row["gender"]),
+            ready_crop=True,
+            further={key: row[key].strip() for key in kept},
+        )
+
+    return from_table(table, ("path", *NUMBERS, "person", "gender", *kept), "labels.csv", describe)

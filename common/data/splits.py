@@ -13,6 +13,9 @@ from common.errors import DataError
 
 SHARES = {"base": 0.70, "dar": 0.10, "val": 0.06, "calib": 0.06, "test": 0.08}
 DUPLICATE_CORRELATION = 0.985  # of 16 x 16 grey thumbnails
+COPY_CORRELATION = (
+    0.97  # of those of two sets, which cut a picture out differently; one face lost costs less than a copy
+)
 MAX_AGE_CONFLICT = 2.0  # years between labels of one picture
 
 
@@ -48,6 +51,15 @@ def duplicate_pairs(crops: np.ndarray | CropRows, block: int = 2048) -> np.ndarr
         left, right = np.nonzero(similarity > DUPLICATE_CORRELATION)
         pairs.append(np.stack([left, right], axis=1)[left < right] + start)
     return np.concatenate(pairs)
+
+
+def shown_by(crops: np.ndarray | CropRows, others: np.ndarray | CropRows, block: int = 2048) -> np.ndarray:
+    """Mask [N] bool of the crops that one of the `others` [M, S, S, 3] shows too (thumbnail correlation > 0.97)."""
+    small, other = thumbnails(crops), thumbnails(others)
+    found = [np.empty(0, bool)]
+    for start in range(0, len(small), block):
+        found.append((small[start : start + block] @ other.T > COPY_CORRELATION).any(axis=1))  # of [block, M]
+    return np.concatenate(found)
 
 
 def components(count: int, pairs: np.ndarray) -> np.ndarray:

@@ -12,11 +12,33 @@ import pandas as pd
 from common.data.predictions import answered
 from common.errors import DataError
 
-AGE_BANDS = {"0-12": (0, 12), "13-17": (13, 17), "18-64": (18, 64), "65+": (65, np.inf), "21-60": (21, 60)}
+AGE_BANDS = {
+    "0-12": (0, 12),
+    "13-17": (13, 17),
+    "18-29": (18, 29),
+    "18-64": (18, 64),
+    "65+": (65, np.inf),
+    "21-60": (21, 60),
+}
+
+BIN_YEARS = 5  # width of a bin of true age, of the balanced MAE
+FEWEST_IN_BIN = 5  # faces; one face alone would otherwise weigh as much as a whole bin
+
+
+def balanced_mae(age: np.ndarray, true_age: np.ndarray) -> float:
+    """Mean over 5-year bins of true age (0-4, 5-9 …) of the MAE in each, so that every age counts alike.
+
+    Both arrays are [N] finite float years. Bins of fewer than 5 faces are left out; NaN if all are.
+    """
+    bins = (np.asarray(true_age, float) // BIN_YEARS).astype(int)
+    counts = np.bincount(bins)
+    sums = np.bincount(bins, weights=np.abs(np.asarray(age, float) - true_age))
+    full = counts >= FEWEST_IN_BIN
+    return float((sums[full] / counts[full]).mean()) if full.any() else float("nan")
 
 
 def point_metrics(age: np.ndarray, true_age: np.ndarray) -> dict[str, float]:
-    """n, MAE, RMSE, bias (mean of estimate - truth) and CS@k, all for exact labels.
+    """n, MAE, balanced MAE (where a bin has faces enough), RMSE, bias (mean of estimate - truth), CS@k; exact labels.
 
     CS@k is the percentage of faces whose absolute error is at most k years. Both arrays are [N] float years;
     raises ValueError if their shapes differ, they are empty or a true age is not finite, DataError if no estimate is.
@@ -29,6 +51,8 @@ def point_metrics(age: np.ndarray, true_age: np.ndarray) -> dict[str, float]:
     finite = _some_finite(age)
     error = (age - true_age)[finite]
     result = {"mae": np.abs(error).mean(), "rmse": np.sqrt((error**2).mean()), "bias": error.mean()}
+    balanced = balanced_mae(age[finite], true_age[finite])
+    result |= {} if np.isnan(balanced) else {"balanced_mae": balanced}
     result |= {f"cs{k}": 100.0 * (np.abs(error) <= k).sum() / age.size for k in (1, 3, 5, 10)}
     return {"n": int(age.size)} | {key: round(float(value), 3) for key, value in result.items()} | _others(finite)
 

@@ -16,6 +16,8 @@ from common.data.readers_tables import read_imdbclean
 from common.data.source import Source, from_table, gender_of, number
 from common.faces.detection import Face
 from scripts.prepare_data import main
+from scripts.release.list_public_figures import main as list_albums
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -273,3 +275,75 @@ def test_imdbclean_takes_the_smaller_face_if_the_box_says_so(tmp_path):
     other = load_prepared(tmp_path / "other").crops[0]
     mirrored = np.abs(crop[:, ::-1].astype(int) - other).mean()
     assert mirrored < np.abs(crop.astype(int) - other).mean()  # the small face is the mirror image of the large one
+
+
+PUBLIC_HEADER = "path,age,age_min,age_max,person,gender,source,born,photo_date"
+
+
+def test_public_figures(prepare):
+    rows = [
+        "lfw/a1.webp,42,,,p1,,lfw,,2003-01-01",
+        "us_voteview/b2.webp,,58,65,p2,male,us_voteview,1951-02-03,2009-05-31",
+        "fr_dep13/c3.webp,old,,,p3,male,fr_dep13,1951-02-03,2009-05-31",
+    ]
+    photos = {f"PF/{row.split(',')[0]}": None for row in rows}
+    manifest = prepare("public_figures", {"PF/labels.csv": "\n".join([PUBLIC_HEADER, *rows])} | photos)
+    columns = ["person", "gender", "source", "born", "photo_date"]
+    assert manifest.loc["PF/lfw/a1.webp", columns].tolist() == ["p1", "", "lfw", "", "2003-01-01"]
+    assert manifest.loc["PF/lfw/a1.webp", "age"] == 42
+    row = manifest.loc["PF/us_voteview/b2.webp"]
+    assert row[columns].tolist() == ["p2", "male", "us_voteview", "1951-02-03", "2009-05-31"]
+    assert (row["age_min"], row["age_max"]) == (58, 65) and np.isnan(row["age"])
+    assert "'old' is no age" in left_out(prepare.out)["fr_dep13/c3.webp"]
+
+
+def test_albums_stay_out_of_base_and_the_long_ones_are_divided(tmp_path):
+    long = [f"a/{person}{photo}.webp,{age},,,{person},,lfw,,{year}-01-01"
+            for person in "abcd" for photo, age, year in ((1, 40, 2001), (2, 45, 2006))]  # fmt: skip
+    others = [
+        "a/e1.webp,40,,,e,,lfw,,2001-12-31", "a/e2.webp,41,,,e,,lfw,,2003-01-01",  # years 2 apart, ages 1
+        "a/f1.webp,,40,50,f,,lfw,,2001-01-01", "a/f2.webp,,50,60,f,,lfw,,2011-01-01",  # no exact age
+        "a/g1.webp,40,,,g,,lfw,,2001-01-01", "a/g2.webp,41,,,g,,lfw,,2002-12-31",  # no album
+    ]  # fmt: skip
+    (tmp_path / "labels.csv").write_text("\n".join([PUBLIC_HEADER, *long, *others]))
+    out = tmp_path / "splits.csv"
+    assert list_albums(["--source", str(tmp_path), "--out", str(out)]) == 0
+    split = pd.read_csv(out).set_index("name")["split"]
+    people = {name[0]: part for name, part in split.items()}
+    assert len(split) == 12 and sorted(people) == list("abcdef")
+    assert sorted(people[name] for name in "abcd") == ["dar", "dar", "test", "test"]
+    assert people["e"] == people["f"] == "dar"
+
+
+def test_the_committed_list_keeps_every_album_out_of_base(shared_data, tmp_path):
+    out = tmp_path / "splits.csv"
+    assert list_albums(["--source", str(shared_data / "PublicFigures.tar"), "--out", str(out)]) == 0
+    listed = REPOSITORY / "data" / "public_figures_splits.csv"
+    assert out.read_text() == listed.read_text()
+    split = pd.read_csv(listed)["split"].value_counts().to_dict()
+    assert split == {"dar": 593, "test": 255}
+
+
+def test_pictures_of_another_set_and_listed_ones_are_left_out(tmp_path):
+    for folder, names in (("ours", range(6)), ("theirs", range(4, 12))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            pixels = np.random.default_rng(name).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            image = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
+            image.save(tmp_path / folder / f"{name}.jpg", quality=95 if folder == "ours" else 80)
+        rows = [f"{name}.jpg,{20 + name}" for name in names]
+        (tmp_path / folder / "labels.csv").write_text("\n".join(["path,age", *rows]))
+    words = {
+        folder: ["csv", "--source", str(tmp_path / folder / "labels.csv"), "--out", str(tmp_path / f"p_{folder}"),
+                 "--size", "32", "--crops"] for folder in ("ours", "theirs")
+    }  # fmt: skip
+    (tmp_path / "dropped.csv").write_text("name,reason\n1.jpg,somebody else\n")
+    assert main(words["theirs"]) == 0
+    before = load_prepared(tmp_path / "p_theirs").manifest
+    more = ["--apart-from", str(tmp_path / "p_theirs"), "--leave-out", str(tmp_path / "dropped.csv")]
+    assert main([*words["ours"], *more]) == 0
+    assert load_prepared(tmp_path / "p_ours").manifest["path"].tolist() == ["0.jpg", "2.jpg", "3.jpg"]
+    copied = "shows the same picture as one of p_theirs"
+    assert left_out(tmp_path / "p_ours") == {"1.jpg": "somebody else", "4.jpg": copied, "5.jpg": copied}
+    assert load_prepared(tmp_path / "p_theirs").manifest.equals(before)
+    assert main([*words["ours"], *more[:2]]) == 2  # other settings

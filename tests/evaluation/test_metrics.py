@@ -6,7 +6,7 @@ import pytest
 
 from common.data.predictions import COLUMNS, prediction_table, read_predictions, write_predictions
 from common.errors import DataError
-from common.evaluation.metrics import interval_metrics, point_metrics, summarise
+from common.evaluation.metrics import balanced_mae, interval_metrics, point_metrics, summarise
 from common.files import WEIGHTS, plain_name
 from scripts.report_metrics import gain_lines
 from scripts.report_metrics import main as report_main
@@ -27,6 +27,16 @@ def test_point_metrics_by_hand():
     assert result["rmse"] == pytest.approx(((0 + 16 + 1 + 121) / 4) ** 0.5, abs=1e-3)
     assert result["bias"] == pytest.approx((0 + 4 - 1 - 11) / 4)
     assert [result[f"cs{k}"] for k in (1, 3, 5, 10)] == [50.0, 50.0, 75.0, 75.0]
+
+
+def test_the_balanced_mae_is_the_mean_over_bins_of_five_years_that_have_five_faces():
+    truth = np.array([20.0] * 10 + [24.0] * 5 + [70.0] * 5 + [90.0] * 4)  # bins 20-24, 70-74, and 90-94 of four faces
+    age = truth + np.array([3.0] * 10 + [-6.0] * 5 + [8.0] * 5 + [40.0] * 4)
+    assert balanced_mae(age, truth) == pytest.approx(((10 * 3 + 5 * 6) / 15 + 8) / 2)
+    result = point_metrics(age, truth)
+    assert (result["balanced_mae"], result["mae"]) == (6.0, pytest.approx((30 + 30 + 40 + 160) / 24, abs=1e-3))
+    assert np.isnan(balanced_mae(np.ones(4), np.ones(4)))
+    assert "balanced_mae" not in point_metrics(np.ones(4), np.ones(4))
 
 
 def test_metrics_agree_with_scikit_learn():

@@ -12,7 +12,13 @@ import torch
 
 from AgeRegBaseline import AgeRegBaseline__train as train
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
-from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet, TrainingOrder, evaluation_batches, frequencies
+from AgeRegBaseline.AgeRegBaseline__dataset import (
+    FaceSet,
+    TrainingOrder,
+    evaluation_batches,
+    frequencies,
+    set_frequencies,
+)
 from AgeRegBaseline.AgeRegBaseline__main import main
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
 from AgeRegBaseline.AgeRegBaseline__train import mean_with_init
@@ -51,6 +57,28 @@ def test_balance_shows_rare_ages_more_often_and_by_the_stated_factor():
     assert np.allclose(frequencies(low, low, 0.0), 1)
     intervals = frequencies(low, low + 9, 1.0)
     assert intervals[:90].sum() == pytest.approx(intervals[90:].sum())
+
+
+def test_rare_ages_are_rare_within_their_set_and_small_sets_are_shown_more_often():
+    faces = SimpleNamespace(low=np.array([30.0] * 90 + [70.0] * 10 + [30.0] * 5 + [70.0] * 20))
+    faces.high, faces.owner = faces.low, np.array([0] * 100 + [1] * 25)
+    times = set_frequencies(faces, np.arange(125), 0.5, 0.5)
+    assert times.mean() == pytest.approx(1)
+    assert times[95] / times[0] == pytest.approx(3) and times[100] / times[124] == pytest.approx(2)
+    assert times[100:].sum() / times[:100].sum() == pytest.approx(0.5)  # sets of 25 and 100: sizes to the power 0.5
+    assert np.allclose(set_frequencies(faces, np.arange(125), 0.0, 0.0), 1)
+
+
+def test_frozen_layers_keep_their_weights(synthetic_set, tiny_run, tmp_path):
+    weights = str(tiny_run / "weights")
+    words = ["--data", str(synthetic_set), "--runs", str(tmp_path), "--epochs", "1", "--init-weights", weights, *TINY]
+    assert main([*words, "--frozen-layers", "3", "--learning-rate", "0.01"]) == 0
+    (run,) = (tmp_path / "AgeRegBaseline").iterdir()
+    start = load_bar(weights).backbone.state_dict()
+    after = load_checkpoint(run / "latest_model.ckpt")["model"]
+    moved = {name for name, value in start.items() if not torch.equal(value, after[f"backbone.{name}"])}
+    assert "3.weight" in moved and not {"0.weight", "1.weight"} & moved
+    assert main([*words, "--frozen-layers", "20"]) == 2
 
 
 def test_a_balanced_epoch_draws_each_face_its_share_of_times(synthetic_set):
