@@ -28,7 +28,7 @@ from common.pipeline import RELEASED, AgePredictBasicPipeline
 
 @dataclass(frozen=True)
 class DistributionOptions(InputOptions):
-    """The inputs of every inference, and the folder of pictures."""
+    """The inputs of every inference, and the folder of images."""
 
     explain: Path | None = None
 

@@ -35,7 +35,9 @@ class BaseOptions(InferenceOptions):
 def make_parser() -> Parser:
     """The command line of a pipeline without references, and --multi-crop."""
     parser = inference_parser(__doc__, WEIGHTS / "AgeRegBaseline", corrects=False, own_references=False)
-    parser.add_argument("--multi-crop", action="store_true", help="average six views of each face: slower, more exact")
+    parser.add_argument(
+        "--multi-crop", action="store_true", help="average multi-scale TTA: six views of each face: slower, more exact"
+    )
     return parser
 
 

@@ -1,6 +1,6 @@
 """Train the base regressor.
 
-python AgeRegBaseline/AgeRegBaseline__main.py                                    # on drawn faces, no download
+python AgeRegBaseline/AgeRegBaseline__main.py                                    # on synthetic faces, no download
 python AgeRegBaseline/AgeRegBaseline__main.py --data data/prepared/utkface --epochs 8
 python AgeRegBaseline/AgeRegBaseline__main.py --resume runs/AgeRegBaseline/2026-11-23_17-00-00
 torchrun --standalone --nproc-per-node 2 AgeRegBaseline/AgeRegBaseline__main.py --data data/prepared/utkface   # 2 GPUs

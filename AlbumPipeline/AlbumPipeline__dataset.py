@@ -134,7 +134,7 @@ def noise_repeats(person: np.ndarray, session: np.ndarray, copy: np.ndarray, err
     """By how much [F] the noise's variance of each face grows because photos repeat each other.
 
     person [F] int; session [F] and copy [F] str: faces of one person in one session are correlated, copies of one
-    picture are one; '' stands alone. With m in a group, its mean has the variance (1 + (m - 1) correlation) / m.
+    image are one; '' stands alone. With m in a group, its mean has the variance (1 + (m - 1) correlation) / m.
     """
     table = pd.DataFrame({"person": person, "session": session, "copy": copy})
     alone = pd.Series(np.arange(len(table)).astype(str))

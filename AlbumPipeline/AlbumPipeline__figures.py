@@ -1,4 +1,4 @@
-"""Pictures of a solved album: a timeline for each person, the evidence of each photo."""
+"""Images of a solved album: a timeline for each person, the evidence of each photo."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ FRAME = 1.0  # years left free around what is drawn
 
 
 def draw_album(solved: Solved, probability: float, folder: Path) -> int:
-    """Draw the people seen most and the photos whose date was not stated; returns how many pictures there are."""
+    """Draw the people seen most and the photos whose date was not stated; returns how many images there are."""
     count = np.bincount(solved.table.album.person, minlength=len(solved.table.person))
     people = np.argsort(-count, kind="stable")[:MOST_DRAWN]
     for number in people:

@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
     if arguments.explain:
         from AlbumPipeline.AlbumPipeline__figures import draw_album
 
-        print(f"drawn: {draw_album(solved, arguments.interval, arguments.explain)} pictures in {arguments.explain}")
+        print(f"drawn: {draw_album(solved, arguments.interval, arguments.explain)} images in {arguments.explain}")
     return problems + said
 
 

@@ -27,7 +27,7 @@ PERSON = "person"  # what unnamed people are called, with a number
 
 
 class Photo(NamedTuple):
-    """A picture: its file, the folder it was found in, its SHA-1 ('' unreadable)."""
+    """An image: its file, the folder it was found in, its SHA-1 ('' unreadable)."""
 
     file: Path
     root: Path
@@ -40,7 +40,7 @@ def faces_of_photos(
     """Faces (COLUMNS) of all photos in the folders, no births, and a sentence for each photo that has none.
 
     Reads inputs, explain, examples, cluster, false_match_rate, no_exif, base_weights and device of the command line.
-    Raises WeightsError if the errors were fitted for another base (`notes`), DataError for a folder without pictures.
+    Raises WeightsError if the errors were fitted for another base (`notes`), DataError for a folder without images.
     """
     pipeline = AgePipeline.from_weights(arguments.base_weights or RELEASED, arguments.device)
     if notes.get("base") and notes["base"] != pipeline.base.fingerprint:
@@ -69,7 +69,7 @@ def faces_of_photos(
 
 
 def list_photos(folders: list[Path], drawn: Path | None) -> list[Photo]:
-    """The pictures in folders, files themselves too, without the drawings in `drawn`; raises DataError without one."""
+    """The images in folders, files themselves too, without the drawings in `drawn`; raises DataError without one."""
     photos = []
     for root in folders:
         if not root.exists():
@@ -79,7 +79,7 @@ def list_photos(folders: list[Path], drawn: Path | None) -> list[Photo]:
             print(f"{root}: {said}", file=sys.stderr)
         photos += [_photo(file, root) for file in (listing.files if listing else [root])]
     if not photos:
-        raise DataError(f"There is no picture in {', '.join(map(str, folders))}.")
+        raise DataError(f"There is no image in {', '.join(map(str, folders))}.")
     return photos
 
 

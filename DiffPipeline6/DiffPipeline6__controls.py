@@ -5,7 +5,7 @@
 
 Trains, with the settings of the released weights (or of --config), for each seed: full; (a) the same head without
 references; (b) the same head with another query's references, only when estimating, and in training too. Adds (c) the
-re-calibrations of the base fitted on the same unseen references, and two rivals that need no training. Writes one CSV
+re-calibrations of the base fitted on the same unseen references, and two baselines without training. Writes one CSV
 of predictions, from which --table prints the table again.
 """
 
@@ -77,8 +77,8 @@ def estimates(config: DiffPipeline6Config, folders: list[str], split: str, seeds
     bank, estimate = first.data.bank, faces.estimates[0]
     yield from recalibrated(bank, faces)
     found = find_references(faces, bank, config)
-    yield Estimates("rival: mean residual", 0, faces, residual_vote(bank, found, estimate))
-    yield Estimates("rival: median age", 0, faces, neighbour_median(bank, found, estimate))
+    yield Estimates("baseline: mean residual", 0, faces, residual_vote(bank, found, estimate))
+    yield Estimates("baseline: median age", 0, faces, neighbour_median(bank, found, estimate))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
-"""The difference alone: how well the head says by how many years a face differs from *one* reference.
+"""The difference alone: how well the head predicts by how many years a face differs from *one* reference.
 
-    python DiffPipeline6/DiffPipeline6__infer.py                                           # drawn faces
+    python DiffPipeline6/DiffPipeline6__infer.py                                           # synthetic faces
     python DiffPipeline6/DiffPipeline6__infer.py --data data/prepared/utkface --out out/differences
 
 Three sets of pairs: test query - test reference and test query - train reference, both drawn at random among faces at

@@ -1,6 +1,6 @@
 """Train the difference regressor on top of the released base regressor.
 
-python DiffPipeline6/DiffPipeline6__main.py                                    # on drawn faces, no download
+python DiffPipeline6/DiffPipeline6__main.py                                    # on synthetic faces, no download
 python DiffPipeline6/DiffPipeline6__main.py --data data/prepared/utkface data/prepared/fairface
 python DiffPipeline6/DiffPipeline6__main.py --data data/prepared/utkface --unfreeze-epoch 2 --limit 500
 python DiffPipeline6/DiffPipeline6__main.py --resume runs/DiffPipeline6/2026-11-23_17-00-00

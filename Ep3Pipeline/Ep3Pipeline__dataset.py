@@ -165,7 +165,7 @@ def live_batch(
     """The same with queries and references looked at by a base in training, from augmented crops.
 
     Estimates are drawn as ever for exact labels, with the errors that the base made before it was trained on these
-    faces; where none are drawn the estimate is what the base says now.
+    faces; where none are drawn the estimate is what the base predicts now.
     """
     drawn = draw(data, numbers, np.zeros_like(numbers), config, random)
     query, references = look_live(data, numbers, drawn.found, base, config.view_strength, random)

@@ -1,6 +1,6 @@
-"""The difference alone: how well the head says by how many years a face differs from *one* reference.
+"""The difference alone: how well the head predicts by how many years a face differs from *one* reference.
 
-    python Ep3Pipeline/Ep3Pipeline__infer.py                                             # drawn faces
+    python Ep3Pipeline/Ep3Pipeline__infer.py                                             # synthetic faces
     python Ep3Pipeline/Ep3Pipeline__infer.py --data data/prepared/utkface --out out/differences
 
 Three sets of pairs: test query - test reference and test query - train reference, both drawn at random among faces at

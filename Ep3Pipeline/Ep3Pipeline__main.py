@@ -1,6 +1,6 @@
 """Train the method of the paper on top of the released base regressor.
 
-python Ep3Pipeline/Ep3Pipeline__main.py                                    # on drawn faces, no download
+python Ep3Pipeline/Ep3Pipeline__main.py                                    # on synthetic faces, no download
 python Ep3Pipeline/Ep3Pipeline__main.py --data data/prepared/utkface data/prepared/fairface
 python Ep3Pipeline/Ep3Pipeline__main.py --data data/prepared/utkface --preset original --limit 500
 python Ep3Pipeline/Ep3Pipeline__main.py --data data/prepared/utkface --unfreeze-epoch 2 --limit 500

@@ -33,7 +33,7 @@ class PairScores(NamedTuple):
 
 
 class PairOutput(NamedTuple):
-    """What a head says of B queries with R references each; the first four are those of every difference head.
+    """What a head predicts of B queries with R references each; the first four are those of every difference head.
 
     levels [B, R, 2·radius] logits of query minus reference; difference [B, R] years, 0 where there is no reference;
     weight [B, R], sum 1 or 0; age [B] years, the mean of forward_age and reverse_age [B] years. forward and reverse

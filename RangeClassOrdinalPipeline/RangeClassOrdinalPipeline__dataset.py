@@ -48,7 +48,7 @@ def numbers_wanted(config: RangeHeadConfig) -> int:
 
 
 @torch.inference_mode()
-def base_doubt(model: BAR, embedding: np.ndarray, estimate: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
+def base_uncertainty(model: BAR, embedding: np.ndarray, estimate: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
     """What the base's distribution says of its error, [N, 1 + L]: log of its spread, P(|age - estimate| <= edge).
 
     The distribution is read again from the embedding [N, E] by the base's own head; estimate [N] in years.
@@ -86,7 +86,7 @@ def error_numbers(corrector: Corrector, faces: Faces, correction: Correction, co
         np.where(mask, similarity, 0.0).max(axis=1, initial=0.0), _mean(similarity, mask),
         _mean(residual, unseen), _deviation(residual, unseen), mask.mean(axis=1),
     )  # fmt: skip
-    doubt = base_doubt(corrector.pipeline.model, faces.embedding, faces.estimate, config.edges)
+    doubt = base_uncertainty(corrector.pipeline.model, faces.embedding, faces.estimate, config.edges)
     return np.concatenate([doubt, np.stack(parts, axis=1)], axis=1).astype(np.float32)
 
 
@@ -144,6 +144,6 @@ def pair_samples(
         estimate / 20, estimate - age, np.abs(estimate - bank.estimates[row]),
         (query * bank.unit[row]).sum(axis=1) / length, np.where(bank.seen[row], 0.0, age - bank.estimates[row]),
     )  # fmt: skip
-    numbers = np.concatenate([base_doubt(model, query, estimate, config.edges), np.stack(parts, axis=1)], axis=1)
+    numbers = np.concatenate([base_uncertainty(model, query, estimate, config.edges), np.stack(parts, axis=1)], axis=1)
     value = np.abs(data.low[face] - age)
     return Samples(np.stack([query, reference], axis=1), numbers.astype(np.float32), value, face)

@@ -6,7 +6,7 @@ import pandas as pd
 from common.evaluation.metrics import paired_bootstrap
 from common.evaluation.tables import DASH, error_figures, markdown, signed_gain
 
-STRENGTHS = np.arange(0, 16) / 10  # of a correction; what the gate chooses from
+GATE_WEIGHTS = np.arange(0, 16) / 10  # of a correction; what the gate chooses from
 
 
 def class_names(edges: tuple[float, ...]) -> list[str]:
@@ -15,9 +15,9 @@ def class_names(edges: tuple[float, ...]) -> list[str]:
     return [*(f"{low:g}-{high:g}" for low, high in zip(starts, edges, strict=False)), f">{edges[-1]:g}"]
 
 
-def best_strength(base: np.ndarray, corrected: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def best_gate_weight(base: np.ndarray, corrected: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Ages [N] (years) with the strength that is best for each true age [N]: an upper bound, never an estimate."""
-    ages = base[:, None] + STRENGTHS[None, :] * (corrected - base)[:, None]  # [N, strengths]
+    ages = base[:, None] + GATE_WEIGHTS[None, :] * (corrected - base)[:, None]  # [N, strengths]
     best = np.abs(ages - truth[:, None]).argmin(axis=1)
     return np.take_along_axis(ages, best[:, None], axis=1)[:, 0]
 
@@ -30,7 +30,7 @@ def gate_table(
     Gains are over never, with paired bootstrap intervals (persons are drawn whole).
     """
     rows = {"never (base)": base, "always": corrected, "gated": gated}
-    rows["oracle: best strength for the TRUE age (upper bound)"] = best_strength(base, corrected, truth)
+    rows["oracle: best strength for the TRUE age (upper bound)"] = best_gate_weight(base, corrected, truth)
     cells = []
     for name, ages in rows.items():
         gain = DASH if ages is base else signed_gain(**paired_bootstrap(base - truth, ages - truth, person))

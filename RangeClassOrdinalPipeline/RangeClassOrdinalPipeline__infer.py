@@ -1,6 +1,6 @@
-"""The classes alone: how well the classifier says how far off, beside simple rivals.
+"""The classes alone: how well the classifier predicts how far off, beside simple baselines.
 
-    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py  # drawn faces
+    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py  # synthetic faces
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --data data/prepared/utkface --out out/ranges
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --table out/ranges/classes.csv
 
@@ -53,7 +53,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", nargs="+", default=[], metavar="DIR", help="prepared folders with exact ages (none: drawn faces)")
+    add("--data", nargs="+", default=[], metavar="DIR", help="prepared folders with exact ages (none: synthetic faces)")
     add("--split", choices=("val", "calib", "test"), default="test", help="faces to classify (test)")
     add("--weights", type=Path, default=RELEASED, metavar="DIR", help="folder of weights (the released ones)")
     add("--corrector", type=Path, default=CORRECTOR, metavar="DIR", help="DiffPipeline6 weights they belong to")
@@ -76,8 +76,8 @@ def samples_of(config: RangeClassConfig, folders: list[str], split: str, correct
     return samples, faces.id[samples.face]
 
 
-def rivals(model: RangeModel, samples: Samples, fitted_on: Samples) -> dict[str, np.ndarray]:
-    """Class probabilities [M, L + 1] of the rivals."""
+def baselines(model: RangeModel, samples: Samples, fitted_on: Samples) -> dict[str, np.ndarray]:
+    """Class probabilities [M, L + 1] of the baselines."""
     config = model.head.config
     classes = len(config.edges) + 1
     found = {"class prior": np.tile(model.prior, (len(samples.value), 1))}
@@ -169,7 +169,7 @@ def classify(arguments: argparse.Namespace) -> Path:
         raise DataError(f"There is nothing to classify in split '{arguments.split}' of {', '.join(folders)}.")
     fitted_on = samples_of(config, folders, "dar", model.corrector)[0] if config.target == "error" else samples
     label = range_class(samples.value, config.edges)
-    methods = {HEAD: predict(model.head, samples)} | rivals(model, samples, fitted_on)
+    methods = {HEAD: predict(model.head, samples)} | baselines(model, samples, fitted_on)
     parts = [
         pd.DataFrame(chances, columns=[f"p{number}" for number in range(chances.shape[1])]).assign(
             method=name, id=ids, value=samples.value, label=label
@@ -180,7 +180,7 @@ def classify(arguments: argparse.Namespace) -> Path:
     draw_classes(methods[HEAD], label, class_names(config.edges), arguments.out)
     stored = arguments.out / ("classes.csv.gz" if arguments.gzip else "classes.csv")
     write_table(pd.concat(parts), stored, 4)
-    print(f"classes and pictures: {arguments.out}")
+    print(f"classes and images: {arguments.out}")
     return stored
 
 

@@ -1,6 +1,6 @@
 """Train the classifier of ranges beside the released base and difference regressor.
 
-python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__main.py  # on drawn faces, no download
+python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__main.py  # on synthetic faces, no download
 python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__main.py --data data/prepared/utkface
 python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__main.py --data data/prepared/utkface --target difference
 python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__main.py --resume runs/RangeClassOrdinalPipeline/<time>

@@ -20,7 +20,7 @@ from DiffPipeline6.DiffPipeline6__model import RELEASED as CORRECTOR
 from DiffPipeline6.DiffPipeline6__model import load_model as load_corrector
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeHeadConfig
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import Samples, error_numbers, numbers_wanted
-from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__gate import best_strength, class_names
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__gate import best_gate_weight, class_names
 
 RELEASED = WEIGHTS / "RangeClassOrdinalPipeline"
 PREDICT_BATCH = 4096
@@ -141,7 +141,7 @@ class RangeModel:
         probabilities = self.error_classes(faces, correction)
         base, ungated = faces.estimate.astype(float), correction.age.astype(float)
         gated = self.gate.apply(base, ungated, probabilities)
-        age = gated if at_age is None else best_strength(base, ungated, at_age)
+        age = gated if at_age is None else best_gate_weight(base, ungated, at_age)
         names = np.array(class_names(self.head.config.edges))
         further = {
             "error_class": names[probabilities.argmax(axis=1)],

@@ -28,7 +28,7 @@ from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import (
     pair_samples,
     range_class,
 )
-from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__gate import STRENGTHS
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__gate import GATE_WEIGHTS
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import (
     Gate,
     RangeHead,
@@ -169,7 +169,7 @@ def fit_gate(
     """
     said, error = probabilities.argmax(axis=1), np.abs(base - truth)
     true = range_class(error, edges)
-    candidates = STRENGTHS[np.argsort(np.abs(STRENGTHS - 1), kind="stable")]
+    candidates = GATE_WEIGHTS[np.argsort(np.abs(GATE_WEIGHTS - 1), kind="stable")]
     strength, expected = [], []
     for number in range(probabilities.shape[1]):
         rows = said == number

@@ -10,7 +10,7 @@ class DataError(UserError):
 
 
 class ImageError(UserError):
-    """A picture that cannot be used; one such picture never stops the others."""
+    """An image that cannot be used; one such image never stops the others."""
 
 
 class WeightsError(UserError):

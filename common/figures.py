@@ -27,4 +27,4 @@ def save_figure(figure: "Figure", path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120, metadata={"Software": SOFTWARE})
     except OSError as error:
-        raise DataError(f"The picture cannot be written to {path} ({error.strerror}).") from None
+        raise DataError(f"The image cannot be written to {path} ({error.strerror}).") from None

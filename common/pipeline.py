@@ -81,7 +81,7 @@ class AgePipeline:
         else:
             pipeline = cls(AgePredictBasicPipeline.from_weights(folder, device, threads), None, folder)
         if precision == "int8":
-            pipeline.base.compute_in_8_bits()
+            pipeline.base.use_int8()
         return pipeline
 
     def bypass(self) -> "AgePipeline":

@@ -18,7 +18,7 @@ SMALL += ["--learning-rate", "0.03", "--epochs", "4", "--limit", "300"]
 
 
 def open_set(data: str, scratch: Path) -> PreparedSet:
-    """The prepared folder `data`, relative to the repository; for "" 400 drawn faces are made in `scratch`.
+    """The prepared folder `data`, relative to the repository; for "" 400 synthetic faces are made in `scratch`.
 
     Raises DataError if the folder is no prepared set.
     """
@@ -26,7 +26,7 @@ def open_set(data: str, scratch: Path) -> PreparedSet:
         return load_prepared(REPOSITORY / data)
     folder = scratch / "drawn"
     if prepare([*DRAWN, "--out", str(folder)]):
-        raise DataError(f"The drawn faces could not be made in {folder}; see the line above.")
+        raise DataError(f"The synthetic faces could not be made in {folder}; see the line above.")
     return load_prepared(folder)
 
 

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     parser = report_parser(__doc__)
-    parser.add_argument("--crops", action="store_true", help="the pictures are face crops: do not look for faces")
+    parser.add_argument("--crops", action="store_true", help="the images are face crops: do not look for faces")
     arguments = parser.parse_args(argv)
     return run_command("analyze_reg_model_on_actual_pipe", lambda: run(arguments))
 

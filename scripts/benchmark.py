@@ -95,11 +95,11 @@ def correction(corrector: Corrector, crops: np.ndarray, ages: np.ndarray) -> Cal
     return full
 
 
-def in_8_bits(pipeline: AgePredictBasicPipeline) -> AgePredictBasicPipeline | None:
+def in_int8(pipeline: AgePredictBasicPipeline) -> AgePredictBasicPipeline | None:
     """The pipeline as --fast makes it, or None (which is said) where its weights have no graph for that."""
     fast = copy.copy(pipeline)
     try:
-        fast.compute_in_8_bits()
+        fast.use_int8()
     except WeightsError as error:
         print(f"skipped: {error}")
         return None
@@ -107,10 +107,10 @@ def in_8_bits(pipeline: AgePredictBasicPipeline) -> AgePredictBasicPipeline | No
 
 
 def measure_batches(corrector: Corrector, others: dict, options: argparse.Namespace) -> list[dict]:
-    """Rows of crops per second by batch size: the base, the released bank, both in 8 bits, peers named in `others`."""
+    """Rows of crops per second by batch size: the base, the released bank, both in INT8, peers named in `others`."""
     rows = []
     pipeline, size = corrector.pipeline, corrector.pipeline.config.crop_size
-    fast = in_8_bits(pipeline)
+    fast = in_int8(pipeline)
     for batch in BATCHES:
         crops = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
         ways = {"base": lambda crops=crops: pipeline.predict(crops)}

@@ -6,17 +6,17 @@
     python scripts/build_reference_bank.py --source data/prepared/fgnet_dev --out fgnet.npz
     python scripts/build_reference_bank.py --inspect family.npz
 
-The age of a picture is, in this order: a CSV's column `age`; birth date (--births, or a column `birth_date`) to photo
+The age of an image is, in this order: a CSV's column `age`; birth date (--births, or a column `birth_date`) to photo
 date; the number that --age-pattern finds in the file's name. The photo date is, in this order: a column `photo_date`;
 the EXIF date of taking (that of editing only with --trust-edit-date); the year that --year-pattern finds in the file's
 name; a date like 1987-06 or 19870630 in its name or a folder's, or a folder named as a year. Of a year or a month its
-middle counts. Who is shown: a CSV's column `person`, or the name of the picture's folder; of several faces the one that
-looks like this person's other pictures. Ages that contradict the base by more than 25 years are left out.
+middle counts. Who is shown: a CSV's column `person`, or the name of the image's folder; of several faces the one that
+looks like this person's other images. Ages that contradict the base by more than 25 years are left out.
 
-A bank holds embeddings, ages, ids and names, no pictures; embeddings of people are personal data all the same.
+A bank holds embeddings, ages, ids and names, no images; embeddings of people are personal data all the same.
 --identities adds face-recognition embeddings, which tell who is shown: keep such a bank like a fingerprint file.
 
-Exit status: 0 done, 1 some pictures were left out (named on stderr), 2 nothing could be done.
+Exit status: 0 done, 1 some images were left out (named on stderr), 2 nothing could be done.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--source", type=Path, help="folder of pictures, CSV file, or prepared folder")
+    add("--source", type=Path, help="folder of images, CSV file, or prepared folder")
     add("--out", type=Path, metavar="BANK", help="bank to write (.npz)")
     add("--append", action="store_true", help="add to the bank at --out, and correct ages and names in it")
     add("--column", action="append", default=[], metavar="OUR=THEIRS", help="CSV: name of a column")
@@ -59,7 +59,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--year-pattern", type=expression, metavar="REGEX", help="its one group is the year in a file's name")
     add("--trust-edit-date", action="store_true", help="EXIF: take the date of editing where that of taking is missing")
     add("--keep-outliers", action="store_true", help="keep ages that contradict the base by more than 25 years")
-    add("--crops", action="store_true", help="the pictures are aligned face crops: do not look for faces")
+    add("--crops", action="store_true", help="the images are aligned face crops: do not look for faces")
     add("--identities", action="store_true", help="also store who looks like whom, for --person auto")
     add("--inspect", type=Path, metavar="BANK", help="only say what a bank holds and suggests; draws BANK.png")
     add("--weights", type=Path, default=RELEASED, metavar="DIR", help="DiffPipeline6 weights the bank is for")
@@ -85,7 +85,7 @@ def bank_of_prepared(
 
 
 def enter_prepared(folder: Path, pipeline: AgePredictBasicPipeline, encoder: IdentityEncoder | None) -> Entered:
-    """`bank_of_prepared` with the paths of its pictures; how many have no exact age is its one problem."""
+    """`bank_of_prepared` with the paths of its images; how many have no exact age is its one problem."""
     bank, manifest = bank_of_prepared(folder, pipeline, encoder), load_prepared(folder).manifest
     pictures = {
         record.id: Picture(folder, record.path, record.age, record.person)
@@ -94,7 +94,7 @@ def enter_prepared(folder: Path, pipeline: AgePredictBasicPipeline, encoder: Ide
     low, high = age_bounds(manifest)
     inexact, problems = int((low != high).sum()), []
     if inexact:
-        told = f"{inexact} of {len(manifest)} pictures, whose age is an interval or unknown; a bank needs exact ages."
+        told = f"{inexact} of {len(manifest)} images, whose age is an interval or unknown; a bank needs exact ages."
         problems.append((Picture(folder, str(folder), told, ""), told))
     return Entered(bank, pictures, problems)
 
@@ -117,7 +117,7 @@ def refuse_out(arguments: argparse.Namespace) -> None:
 
 
 def build(arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline) -> list[str]:
-    """Build and write the bank; returns a line for each picture left out."""
+    """Build and write the bank; returns a line for each image left out."""
     if not arguments.source.exists():
         raise DataError(f"There is nothing at {arguments.source}; give a folder, a CSV file or a prepared folder.")
     refuse_out(arguments)
@@ -147,7 +147,7 @@ def enter_source(arguments: argparse.Namespace, pipeline: AgePredictBasicPipelin
 
 
 def still_there(picture: Picture, old: ReferenceBank | None) -> str:
-    """What to add where a picture that is left out now is in the bank from before, with which age."""
+    """What to add where an image that is left out now is in the bank from before, with which age."""
     if old is None:
         return ""
     try:

@@ -7,7 +7,7 @@
 Every face is estimated as if it were new. Rows of the table: the base; full (training bank); control (c), offset, line
 and isotonic re-calibration of the base fitted on all *other* people; the domain bank (all other people); the personal
 bank (the person's other photos, those of the face's own age left out: two photos of one sitting are no test); both.
---simulate makes a domain of its own of a set: all its pictures grey, blurred, of a warm cast, or dark. The curve shows
+--simulate makes a domain of its own of a set: all its images grey, blurred, of a warm cast, or dark. The curve shows
 domain and personal banks of 0, 1, 2, 5 … references drawn at random. Writes predictions.csv, curve.csv,
 curve.png.
 """
@@ -55,7 +55,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("folder", nargs="?", type=Path, action=AlsoPositional, help=argparse.SUPPRESS)
     add("--split", choices=SPLITS, help="only this split (all)")
     add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")
-    add("--simulate", choices=sorted(SIMULATIONS), help="change all pictures first")
+    add("--simulate", choices=sorted(SIMULATIONS), help="change all images first")
     add("--auto", type=float, metavar="P", help="also find the person by recognition, at this false-match rate")
     add("--weights", type=Path, default=RELEASED, metavar="DIR", help="DiffPipeline6 weights (the released ones)")
     add("--device", default="auto", help="auto, cpu or cuda")

@@ -5,7 +5,7 @@
     python scripts/export_onnx.py --fast data/prepared/utkface      # also the graph of --fast, in INT8
     python scripts/export_onnx.py --weights weights/DiffPipeline6   # the graph of the difference head
 
-Compares the ages of both on random crops and fails if they differ by more than 0.01 years. The 8-bit graph is
+Compares the ages of both on random crops and fails if they differ by more than 0.01 years. The INT8 graph is
 calibrated on faces of the base split and compared with the other on those of val.
 """
 
@@ -74,7 +74,7 @@ def seen(faces: FaceSet, numbers: np.ndarray, config: BARConfig) -> Tensor:
 
 
 def make_fast(weights: Path, folder: Path) -> None:
-    """Write the 8-bit graph and print what it costs: errors of both on the val split (years), how far ages move."""
+    """Write the INT8 graph and print what it costs: errors of both on the val split (years), how much ages change."""
     model = load_bar(weights)
     base, val = (FaceSet([folder], split, model.config.crop_size) for split in ("base", "val"))
     written = export_fast(weights, seen(base, evenly(len(base), CALIBRATED_BY), model.config))
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--weights", type=Path, default=RELEASED, metavar="DIR", help="base weights (the released ones)"
     )
-    words = "also write the 8-bit graph, calibrated on this prepared folder"
+    words = "also write the INT8 graph, calibrated on this prepared folder"
     parser.add_argument("--fast", type=Path, metavar="DIR", help=words)
     arguments = parser.parse_args(argv)
     try:

@@ -4,7 +4,7 @@
     python scripts/prepare_data.py synthetic --count 2000 --out data/prepared/synthetic
 
 Writes manifest.csv, crops.npy, left_out.csv, ages.png and prepared.json. Run it again to go on, or to take over what
-changed in the source: every picture is known by its bytes.
+changed in the source: every image is known by its bytes.
 """
 
 import argparse
@@ -23,17 +23,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--source", type=Path, help="folder, .tar or .tar.gz; for csv the CSV file")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--size", type=int, default=128, help="side of a packed crop in pixels (default 128)")
-    parser.add_argument("--crops", action="store_true", help="the pictures are aligned crops: do not detect faces")
+    parser.add_argument("--crops", action="store_true", help="the images are aligned crops: do not detect faces")
     parser.add_argument("--column", action="append", default=[], metavar="OUR=THEIRS", help="csv: rename a column")
     parser.add_argument("--split-file", type=Path, help="CSV with columns name,split: a published list to keep")
-    parser.add_argument("--leave-out", type=Path, help="CSV with columns name,reason: pictures not to be used")
+    parser.add_argument("--leave-out", type=Path, help="CSV with columns name,reason: images not to be used")
     parser.add_argument(
         "--apart-from",
         nargs="+",
         type=Path,
         default=[],
         metavar="DIR",
-        help="prepared folders: leave out a picture that one of them shows too",
+        help="prepared folders: leave out an image that one of them shows too",
     )
     parser.add_argument("--label", choices=("real", "apparent"), default="real", help="appareal: which age to learn")
     parser.add_argument("--count", type=int, default=2000, help="synthetic: number of faces")

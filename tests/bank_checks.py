@@ -14,7 +14,7 @@ SIDE = 32
 
 
 class Brightness:
-    """Stands for a base pipeline: a crop of colour (r, g, b) looks r years old; a picture is a row of square faces."""
+    """Stands for a base pipeline: a crop of colour (r, g, b) looks r years old; an image is a row of square faces."""
 
     fingerprint = "abc"
     model = SimpleNamespace(config=SimpleNamespace(crop_size=SIDE))
@@ -45,7 +45,7 @@ class Colours:
 
 
 def draw(path: Path, *colours: tuple[int, int, int], taken: str = "") -> Path:
-    """A picture of faces of these colours, taken on this EXIF date."""
+    """An image of faces of these colours, taken on this EXIF date."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = np.concatenate([np.full((SIDE, SIDE, 3), colour, np.uint8) for colour in colours], axis=1)
     exif = Image.Exif()

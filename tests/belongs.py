@@ -1,9 +1,9 @@
-"""Every age belongs to its picture: real commands, killed at random moments, their inputs edited in between.
+"""Every age belongs to its image: real commands, killed at random moments, their inputs edited in between.
 
     python tests/belongs.py --kills 20 --seed 0      # the usual numbers; about ten minutes on 2 cores
 
-After every command that ends, each row it wrote is compared with the picture's own bytes, the label as it stands now,
-and the estimate of that picture alone. Exit status: 0 all belong, 1 one does not (it is named).
+After every command that ends, each row it wrote is compared with the image's own bytes, the label as it stands now,
+and the estimate of that image alone. Exit status: 0 all belong, 1 one does not (it is named).
 """
 
 import argparse
@@ -30,8 +30,8 @@ from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SIDE = 128  # pixels of a crop that the released weights take
-FILE_SIZE = 65536  # bytes of every picture, so that no size tells two of them apart
-SAMPLE = 5  # corrected ages that are compared with those of their pictures alone, at each check
+FILE_SIZE = 65536  # bytes of every image, so that no size tells two of them apart
+SAMPLE = 5  # corrected ages that are compared with those of their images alone, at each check
 TOLERANCE = 0.0101  # years; numbers are written with two decimals
 TINY = [
     "--backbone", "tiny", "--epochs", "1", "--crop-size", "128", "--input-size", "32", "--batch-size", "16",
@@ -47,13 +47,13 @@ BUSY = "is being written by another process"
 
 
 class Wrong(AssertionError):
-    """A row that does not belong to its picture, or a command that failed."""
+    """A row that does not belong to its image, or a command that failed."""
 
 
 class Album:
-    """Pictures and labels of drawn faces in a folder, and what a row about one of them must say.
+    """Images and labels of synthetic faces in a folder, and what a row about one of them must say.
 
-    `ages` are the labels of labels.csv, in its order; `known` all labels that a picture's bytes (SHA-1) ever had.
+    `ages` are the labels of labels.csv, in its order; `known` all labels that an image's bytes (SHA-1) ever had.
     """
 
     def __init__(self, folder: Path, faces: int, seed: int, spare: int):
@@ -68,19 +68,19 @@ class Album:
         self.write()
 
     def add(self) -> None:
-        """One more picture."""
+        """One more image."""
         name = f"photos/{len(self.spare):03d}.png"
         self.draw(name)
         self.ages[name] = float(self.random.randrange(90))
 
     def draw(self, name: str) -> None:
-        """Give a picture bytes that no other one has had."""
+        """Give an image bytes that no other one has had."""
         data = io.BytesIO()
         Image.fromarray(self.spare.pop()).save(data, "png")
         (self.folder / name).write_bytes(data.getvalue().ljust(FILE_SIZE, b"\0"))
 
     def edit(self) -> None:
-        """Remove a picture, add one, correct an age, draw one anew, exchange two, and list all in another order."""
+        """Remove an image, add one, correct an age, draw one anew, exchange two, and list all in another order."""
         gone, corrected, anew, first, second = self.random.sample(list(self.ages), 5)
         del self.ages[gone]
         self.ages[corrected] = (self.ages[corrected] + 20) % 90
@@ -100,33 +100,33 @@ class Album:
             self.known[self.id_of(name)].add(age)
 
     def id_of(self, name: str) -> str:
-        """SHA-1 of a picture's bytes now."""
+        """SHA-1 of an image's bytes now."""
         return hashlib.sha1((self.folder / name).read_bytes()).hexdigest()
 
     def names(self) -> dict[str, str]:
-        """Name of every listed picture by its id."""
+        """Name of every listed image by its id."""
         return {self.id_of(name): name for name in self.ages}
 
     def crop(self, name: str) -> np.ndarray:
-        """The picture [S, S, 3] uint8."""
+        """The image [S, S, 3] uint8."""
         return np.asarray(Image.open(self.folder / name))
 
     def base_age(self, name: str) -> float:
-        """What the base says of this picture alone, in years."""
+        """What the base predicts of this image alone, in years."""
         number = self.id_of(name)
         if number not in self.alone:
             self.alone[number] = float(self.pipeline.predict(self.crop(name)[None]).ages[0])
         return self.alone[number]
 
     def corrected_age(self, name: str) -> float:
-        """What the released weights say of this picture alone, in years."""
+        """What the released weights say of this image alone, in years."""
         with redirect_stdout(io.StringIO()):
             infer2([str(self.folder / name), "--crops", "--out", str(self.folder / "alone.csv")])
         return float(pd.read_csv(self.folder / "alone.csv")["age"][0])
 
 
 def expect(what: str, name: str, said: float, true: float) -> None:
-    """Raise Wrong unless two numbers of a picture agree."""
+    """Raise Wrong unless two numbers of an image agree."""
     if not abs(said - true) <= TOLERANCE:
         raise Wrong(f"{what} of {name} is {said}, not {true}")
 
@@ -139,7 +139,7 @@ def check_prepared(album: Album, prepared: Path) -> None:
         raise Wrong(f"{prepared} has {len(table)} rows, {len(crops)} crops; wrong: {sorted(paths ^ set(album.ages))}")
     for row, crop in zip(table.itertuples(), crops, strict=True):
         if row.id != album.id_of(row.path) or not np.array_equal(crop, album.crop(row.path)):
-            raise Wrong(f"{prepared}: the row of {row.path} has another picture's id or crop")
+            raise Wrong(f"{prepared}: the row of {row.path} has another image's id or crop")
         expect("the age in manifest.csv", row.path, row.age, album.ages[row.path])
     print(f"{prepared.name}: {len(table)} rows belong", flush=True)
 
@@ -162,14 +162,14 @@ def check_bank(album: Album, bank: Path, wanted: set[str]) -> None:
 
 
 def check_predictions(album: Album, path: Path, names: list[str]) -> None:
-    """Check a table of released weights that should have these pictures in this order."""
+    """Check a table of released weights that should have these images in this order."""
     table = pd.read_csv(path, dtype={"id": str})
     if table["path"].tolist() != names:
-        raise Wrong(f"{path} does not list the pictures in the order of its manifest")
+        raise Wrong(f"{path} does not list the images in the order of its manifest")
     compared = album.random.sample(names, min(SAMPLE, len(names)))
     for name, row in zip(names, table.itertuples(), strict=True):
         if row.id != album.id_of(name):
-            raise Wrong(f"{path}: the row of {name} has another picture's id")
+            raise Wrong(f"{path}: the row of {name} has another image's id")
         expect(f"the true age in {path.name}", name, row.true_age, album.ages[name])
         expect(f"the base's age in {path.name}", name, row.base_age, album.base_age(name))
         if name in compared:
@@ -181,7 +181,7 @@ def check_validation(album: Album, run: Path) -> None:
     """Check the true ages that a run selected by."""
     table, names = pd.read_csv(run / "predictions_val.csv", dtype={"id": str}), album.names()
     for row in table.itertuples():
-        name = names.get(row.id, "no picture of the album")
+        name = names.get(row.id, "no image of the album")
         expect(f"the true age in {run.parent.name}", name, row.true_age, album.ages.get(name, np.nan))
     print(f"{run.parent.name}: {len(table)} true ages belong", flush=True)
 
@@ -264,7 +264,7 @@ def grow_bank(album: Album, runner: Runner) -> None:
 
 
 def estimate(album: Album, runner: Runner) -> None:
-    """The ages of all pictures, by two processes."""
+    """The ages of all images, by two processes."""
     runner.run([*INFER, "--manifest", "labels.csv", "--out", "ages.csv", "--processes", "2"], album.edit)
     check_predictions(album, album.folder / "ages.csv", list(album.ages))
 
@@ -278,15 +278,15 @@ def show(kills: int, seed: int, faces: int, parts: list[Callable[[Album, Runner]
             for part in parts:
                 part(album, runner)
             rounds += 1
-    print(f"{kills} commands killed; every age belongs to its picture.")
+    print(f"{kills} commands killed; every age belongs to its image.")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="commands to kill in all (20)")
-    parser.add_argument("--seed", type=int, default=0, help="of pictures, edits and moments (0)")
-    parser.add_argument("--faces", type=int, default=100, help="pictures to begin with (100)")
+    parser.add_argument("--seed", type=int, default=0, help="of images, edits and moments (0)")
+    parser.add_argument("--faces", type=int, default=100, help="images to begin with (100)")
     arguments = parser.parse_args(argv)
     try:
         show(arguments.kills, arguments.seed, arguments.faces, [prepare, use_set, train, grow_bank, estimate])

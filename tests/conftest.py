@@ -43,7 +43,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def synthetic_set(tmp_path_factory) -> Path:
-    """A prepared set of 320 drawn faces of 48 px."""
+    """A prepared set of 320 synthetic faces of 48 px."""
     out = tmp_path_factory.mktemp("prepared") / "synthetic"
     assert prepare_main(["synthetic", "--count", "320", "--size", "48", "--out", str(out)]) == 0
     return out
@@ -51,7 +51,7 @@ def synthetic_set(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(synthetic_set, tmp_path_factory) -> Path:
-    """The run folder of one epoch on the drawn faces."""
+    """The run folder of one epoch on the synthetic faces."""
     runs = tmp_path_factory.mktemp("runs")
     assert train_main(["--data", str(synthetic_set), "--epochs", "1", "--runs", str(runs), *TINY]) == 0
     (run,) = (runs / "AgeRegBaseline").iterdir()
@@ -60,7 +60,7 @@ def tiny_run(synthetic_set, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def diff_words(synthetic_set, tiny_run, tmp_path_factory) -> list[str]:
-    """Command line of a quick DiffPipeline6 training on drawn faces with the tiny base."""
+    """Command line of a quick DiffPipeline6 training on synthetic faces with the tiny base."""
     runs = tmp_path_factory.mktemp("diff_runs")
     return ["--data", str(synthetic_set), "--base-weights", str(tiny_run / "weights"), "--runs", str(runs), *QUICK]
 

@@ -1,4 +1,4 @@
-"""A short round of tests/belongs.py, and that its checks see a row that belongs to another picture."""
+"""A short round of tests/belongs.py, and that its checks see a row that belongs to another image."""
 
 import re
 from pathlib import Path
@@ -14,12 +14,12 @@ TESTS = Path(__file__).parent
 
 def test_two_kills_and_edits_in_between_move_no_age_to_another_picture(capsys):
     show(2, 0, 12, [prepare, grow_bank])
-    assert capsys.readouterr().out.endswith("2 commands killed; every age belongs to its picture.\n")
+    assert capsys.readouterr().out.endswith("2 commands killed; every age belongs to its image.\n")
 
 
 @pytest.fixture(scope="module")
 def album(tmp_path_factory):
-    """Eight pictures, edited once."""
+    """Eight images, edited once."""
     album = Album(tmp_path_factory.mktemp("album"), 8, 0, 8)
     album.edit()
     return album

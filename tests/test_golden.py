@@ -26,7 +26,7 @@ RELEASED = [
 
 
 def crops_of(pipeline: AgePredictBasicPipeline) -> np.ndarray:
-    """The demo portrait and six drawn faces, crops [7, S, S, 3] uint8."""
+    """The demo portrait and six synthetic faces, crops [7, S, S, 3] uint8."""
     drawn, _ = generate_faces(6, 3, pipeline.config.crop_size)
     return np.stack([pipeline.faces(demo_photo())[0].crop, *drawn])
 

@@ -26,13 +26,13 @@ class Augmentation:
     cast: float = 0.08  # of the logarithm of each channel's gain
     saturation: float = 0.35
     grey_probability: float = 0.15  # old photos, black-and-white cameras
-    small_probability: float = 0.20  # pictures enlarged from few pixels
+    small_probability: float = 0.20  # images enlarged from few pixels
     detail: float = 0.6  # blur (< 0) to sharpening (> 0)
     noise_probability: float = 0.25
     noise: float = 0.04
     erase_probability: float = 0.30  # hands, hats, microphones
     background_probability: float = 0.75  # studio walls; a face does not age with what is behind it
-    jpeg_probability: float = 0.30  # pictures saved again and again
+    jpeg_probability: float = 0.30  # images saved again and again
 
     def scaled(self, factor: float) -> "Augmentation":
         """The same with every strength and probability times `factor`."""

@@ -74,7 +74,7 @@ class Block(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """Images [B, 3, I, I] float (normalised) to features [B, 512] float, averaged over the picture and standardised."""
+    """Images [B, 3, I, I] float (normalised) to features [B, 512] float, averaged over the image and standardised."""
 
     def __init__(self):
         super().__init__()

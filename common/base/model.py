@@ -105,7 +105,7 @@ def estimate(model: Estimator, images: Tensor) -> BAROutput:
 def estimate_views(model: Estimator, crops: Tensor) -> BAROutput:
     """What a BAR (or its graph) says of crops [B, S, S, 3] uint8 RGB seen nearer and farther, each with its mirror.
 
-    The six views are averaged: ages, probabilities and embeddings.
+    The multi-scale TTA: six views are averaged: ages, probabilities and embeddings.
     """
     outputs, fraction = [], model.config.crop_fraction
     largest = 1.0 if fraction <= 1 else 2.0  # a view that stays inside the crop goes on doing so

@@ -70,7 +70,7 @@ def _note(folder: Path, file: str) -> Path:
 
 
 def export_fast(folder: str | Path, images: Tensor) -> Path:
-    """Write <folder>/model_int8.onnx: the graph model.onnx with its backbone in whole numbers of 8 bits.
+    """Write <folder>/model_int8.onnx: the graph model.onnx with its backbone in INT8.
 
     `images` [N, 3, I, I] float32 in 0..1 are faces as the base sees them; what the layers say of them decides which
     range of numbers the 8 bits stand for.

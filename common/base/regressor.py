@@ -102,7 +102,7 @@ class AgePredictBasicPipeline:
 
         return load_bar(self.folder, self.device)
 
-    def compute_in_8_bits(self) -> None:
+    def use_int8(self) -> None:
         """Estimate by the INT8 graph of the weights from now on; raises WeightsError where there is none."""
         if self.device != "cpu":
             raise WeightsError("--fast is for a CPU; leave it out, or add --device cpu.")

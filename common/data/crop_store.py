@@ -1,4 +1,4 @@
-"""Crops made so far by a preparation, each found by the content of its picture; kept until the set is finished."""
+"""Crops made so far by a preparation, each found by the content of its image; kept until the set is finished."""
 
 import os
 import zlib
@@ -14,7 +14,7 @@ MADE, PROGRESS = "crops.partial", "progress.tsv"
 
 
 class Key(NamedTuple):
-    """What decides a crop: SHA-1 of the picture's bytes, and how the face is cut out of it."""
+    """What decides a crop: SHA-1 of the image's bytes, and how the face is cut out of it."""
 
     id: str
     cut: str
@@ -66,7 +66,7 @@ class CropStore:
         return key in self.slots or key in self.problems
 
     def add(self, key: Key, crop: np.ndarray) -> None:
-        """Keep the crop of a picture, once."""
+        """Keep the crop of an image, once."""
         if key in self:
             return
         data = np.ascontiguousarray(crop).tobytes()
@@ -76,7 +76,7 @@ class CropStore:
         self._note(key, f"crop {zlib.crc32(data)}")
 
     def fail(self, key: Key, problem: str) -> None:
-        """Keep why a picture has no crop."""
+        """Keep why an image has no crop."""
         problem = " ".join(problem.split())
         self.problems[key] = problem
         self._note(key, f"problem {problem}")

@@ -159,9 +159,9 @@ def age_between(birth: str, photo: str) -> float | str:
 
 
 def exif_date(path: Path, trust_edit_date: bool = False) -> str:
-    """The date a picture was taken as its camera wrote it (DateTimeOriginal, DateTimeDigitized), '' if it did not.
+    """The date an image was taken as its camera wrote it (DateTimeOriginal, DateTimeDigitized), '' if it did not.
 
-    `trust_edit_date` also takes DateTime, which programs set when they edit or scan a picture.
+    `trust_edit_date` also takes DateTime, which programs set when they edit or scan an image.
     """
     try:
         data = read_bytes(path, str(path))

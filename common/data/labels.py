@@ -25,7 +25,7 @@ PAIR = re.compile(rf"[(\[]\s*({NUMBER})\s*,\s*({NUMBER})\s*[)\]]", re.I)
 OPEN = re.compile(rf"(?:({NUMBER})\s*(?:\+|and more|or more)|(?:>=|≥)\s*({NUMBER}))", re.I)
 LARGEST_TABLE = 2**28  # bytes
 SET_MARK = "::"  # between a set's name and a person's, where sets are joined
-GROUP_PREFIX = "copy of "  # of the common name of copies of one picture whose person is unknown
+GROUP_PREFIX = "copy of "  # of the common name of copies of one image whose person is unknown
 
 
 class Age(NamedTuple):
@@ -184,5 +184,5 @@ def person_key(text: str) -> str:
 
 
 def is_group(name: str) -> bool:
-    """Whether this is the common name of copies of one picture, and no person."""
+    """Whether this is the common name of copies of one image, and no person."""
     return name.startswith(GROUP_PREFIX)

@@ -171,9 +171,9 @@ def _sha256(path: Path) -> str:
 
 
 def write_index(folder: Path, ids: pd.Series, cut: pd.Series | None = None, source: str = "") -> None:
-    """Write crops.csv and crops.json beside crops.npy, whose rows show the pictures with these ids [N].
+    """Write crops.csv and crops.json beside crops.npy, whose rows show the images with these ids [N].
 
-    `cut` [N] says how each was cut out of its picture, `source` is a digest of everything they were prepared from.
+    `cut` [N] says how each was cut out of its image, `source` is a digest of everything they were prepared from.
     """
     index = pd.DataFrame({"row": range(len(ids)), "id": list(ids), "cut": "" if cut is None else list(cut)})
     write_whole(folder / INDEX, index.to_csv(index=False))

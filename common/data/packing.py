@@ -1,4 +1,4 @@
-"""From pictures to crops: which face of a picture is meant, cut out once for every content of a file."""
+"""From images to crops: which face of an image is meant, cut out once for every content of a file."""
 
 import hashlib
 
@@ -15,14 +15,14 @@ from common.faces.images import decode_image
 
 
 class CropMaker:
-    """Bytes of a picture in, crop [S, S, 3] uint8 out; loads the face detector when first needed."""
+    """Bytes of an image in, crop [S, S, 3] uint8 out; loads the face detector when first needed."""
 
     def __init__(self, size: int):
         self.size = size
         self.detector: FaceDetector | None = None
 
     def __call__(self, entry: Entry, data: bytes) -> np.ndarray:
-        """Crop of one entry; raises ImageError for an unreadable picture or one without a face."""
+        """Crop of one entry; raises ImageError for an unreadable image or one without a face."""
         image = decode_image(data, entry.path)  # [H, W, 3]
         if entry.ready_crop:
             return resize_crop(image, self.size)
@@ -49,12 +49,12 @@ def faces_in(faces: list[Face], box: tuple[float, float, float, float]) -> list[
 
 
 def cut_of(entry: Entry) -> str:
-    """How the face is cut out of an entry's picture: as it is, in a box, or the largest one."""
+    """How the face is cut out of an entry's image: as it is, in a box, or the largest one."""
     return "ready" if entry.ready_crop else "" if entry.box is None else " ".join(f"{edge:g}" for edge in entry.box)
 
 
 def read_ids(source: Source, entries: list[Entry]) -> pd.Series:
-    """SHA-1 of the bytes of every entry's picture, '' where there is none, by its path."""
+    """SHA-1 of the bytes of every entry's image, '' where there is none, by its path."""
     wanted = {entry.path for entry in entries}
     bar = tqdm(source.read(wanted), total=len(wanted), desc="reading", unit="file", disable=len(wanted) < 500)
     ids = {name: hashlib.sha1(data).hexdigest() for name, data in bar}

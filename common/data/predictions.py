@@ -114,7 +114,7 @@ def check_out(path: Path, columns: tuple[str, ...] = ("path", "age", "status")) 
     """
     place = path.resolve()  # where a link leads to
     if {path.suffix.lower(), place.suffix.lower()} & IMAGE_SUFFIXES:
-        raise DataError(f"{path} has the name of a picture; give --out a name like ages.csv.")
+        raise DataError(f"{path} has the name of an image; give --out a name like ages.csv.")
     if os.path.isdir(path):
         raise DataError(f"{path} is a folder; give --out a name like {path / 'ages.csv'}.")
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe

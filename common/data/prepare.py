@@ -45,11 +45,11 @@ class Preparation:
         out: Folder to write.
         source: Folder or archive; for csv the CSV file; None for synthetic.
         size: Side of a packed crop in pixels.
-        crops: The pictures are aligned crops already.
+        crops: The images are aligned crops already.
         column: csv: pairs OUR=THEIRS that rename a column.
         split_file: CSV with the columns name,split, a published list to keep; None: data/<name>_splits.csv, if any.
-        leave_out: CSV with the columns name,reason of pictures not to be used; None: data/<name>_dropped.csv, if any.
-        apart_from: Prepared folders; a picture that one of them shows too is left out.
+        leave_out: CSV with the columns name,reason of images not to be used; None: data/<name>_dropped.csv, if any.
+        apart_from: Prepared folders; an image that one of them shows too is left out.
         label: appareal: real or apparent.
         count: synthetic: number of faces.
         seed: synthetic.
@@ -86,7 +86,7 @@ def open_source(options: Preparation) -> tuple[Source, list[Entry | Problem]]:
         source = Source(options.source)
     entries = READERS[options.name](source, how)
     if not any(isinstance(entry, Entry) for entry in entries):
-        raise DataError(f"{options.source} holds no picture with a {options.name} label; check --source.")
+        raise DataError(f"{options.source} holds no image with a {options.name} label; check --source.")
     return source, entries
 
 
@@ -118,7 +118,7 @@ def build_manifest(
 ):
     """Manifest of the usable entries, their numbers among all, and the problems of all others.
 
-    A picture that is in one of the prepared folders `apart_from` too is a problem here and stays what it is there.
+    An image that is in one of the prepared folders `apart_from` too is a problem here and stays what it is there.
     """
     table = pd.DataFrame([vars(entry) for entry in entries])
     table["id"], problem = packed["id"].to_numpy(), packed["problem"].copy()
@@ -133,10 +133,10 @@ def build_manifest(
     published = {row.path: row.split for row in manifest.itertuples() if row.split} | published
     manifest["split"] = assign_splits(manifest, pairs, published).to_numpy()
     problem[repeated] = "a copy of a file that is kept"
-    problem[conflict] = "shows the same picture as another file whose age differs by more than 2 years"
+    problem[conflict] = "shows the same image as another file whose age differs by more than 2 years"
     for folder in apart_from:
         problem.iloc[rows[shown_by(crops, load_prepared(folder).crops)]] = (
-            f"shows the same picture as one of {folder.name}"
+            f"shows the same image as one of {folder.name}"
         )
     left_out = [Problem(entries[row].path, problem[row]) for row in np.flatnonzero(problem != "")]
     keep = (problem == "").to_numpy()[rows]
@@ -169,7 +169,7 @@ def _prepare(out: Path, options: Preparation) -> None:
     for earlier in (done, started):
         if earlier.is_file() and _settings_of(earlier) != settings:
             raise DataError(f"{out} was prepared with other settings ({earlier}); give another --out or delete it.")
-    if not (options.name == "synthetic" and sound(out)):  # drawn faces change with their settings alone
+    if not (options.name == "synthetic" and sound(out)):  # synthetic faces change with their settings alone
         source, entries = open_source(options)
         write_whole(started, json.dumps(settings, indent=1))
         finish(out, source, entries, options)
@@ -221,7 +221,7 @@ def finish(out: Path, source: Source, entries: list[Entry | Problem], options: P
         packed = pack_crops(source, good, ids, store, options.size)
         manifest, rows, left_out = build_manifest(good, packed, store, published, options.apart_from)
         if manifest.empty:
-            raise DataError(f"Not one of {len(good)} pictures could be used; the first: {left_out[0].reason}")
+            raise DataError(f"Not one of {len(good)} images could be used; the first: {left_out[0].reason}")
         tell_changes(out, manifest)
         (out / "prepared.json").unlink(missing_ok=True)  # until all files fit together again
         write_crops(out / CROPS, store.crops(keys_of(packed, rows)), np.arange(len(rows)))
@@ -285,8 +285,8 @@ def read_split_file(path: Path | None) -> dict[str, str]:
 
 
 def prepare_synthetic() -> list[str]:
-    """Prepare 2,000 drawn faces once, for a training without --data; returns their folder."""
-    print("No --data given: training on 2,000 drawn faces (see README to train on photos).")
+    """Prepare 2,000 synthetic faces once, for a training without --data; returns their folder."""
+    print("No --data given: training on 2,000 synthetic faces (see README to train on photos).")
     folder = REPOSITORY / "data" / "prepared" / "synthetic"
     prepare(Preparation("synthetic", folder))
     return [str(folder)]

@@ -40,7 +40,7 @@ def summarise(out: Path, manifest: pd.DataFrame, left_out: pd.DataFrame) -> None
 
 
 def tell_changes(out: Path, manifest: pd.DataFrame) -> None:
-    """Say what changed since the folder was prepared, if it was: "3 labels changed, 2 pictures added, 1 gone"."""
+    """Say what changed since the folder was prepared, if it was: "3 labels changed, 2 images added, 1 gone"."""
     try:
         before = read_manifest(out / "manifest.csv").drop_duplicates("path").set_index("path")
     except DataError:
@@ -53,8 +53,8 @@ def tell_changes(out: Path, manifest: pd.DataFrame) -> None:
     same = (before.loc[both, texts] == now.loc[both, texts]).all(axis=1).to_numpy() & (ages == ages_now).all(axis=0)
     moved = before.loc[both, "split"] != now.loc[both, "split"]
     counts = {
-        "labels changed": int((~same & ~other).sum()), "pictures exchanged": int(other.sum()),
-        "pictures added": len(now.index.difference(before.index)), "gone": len(before.index.difference(now.index)),
+        "labels changed": int((~same & ~other).sum()), "images exchanged": int(other.sum()),
+        "images added": len(now.index.difference(before.index)), "gone": len(before.index.difference(now.index)),
         "in another split": int(moved.sum()),
     }  # fmt: skip
     said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)

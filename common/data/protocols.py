@@ -2,7 +2,7 @@
 
 A protocol turns a manifest into folds. A fold names the split of every face, '' leaving it out. What it trains on is
 divided into base, dar, val and calib by the hash of common/data/splits.py, so a fold fits every pipeline. Nothing
-here depends on the order of rows, on file names or on random numbers: the same pictures give the same folds anywhere.
+here depends on the order of rows, on file names or on random numbers: the same images give the same folds anywhere.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class Faces:
 
     @classmethod
     def of(cls, manifest: pd.DataFrame, crops: np.ndarray) -> "Faces":
-        """Group rows by person and by picture (crops [N, S, S, 3] uint8), as the splits of a prepared set are."""
+        """Group rows by person and by image (crops [N, S, S, 3] uint8), as the splits of a prepared set are."""
         joined = [duplicate_pairs(crops), equal_pairs(manifest["person"]), equal_pairs(manifest["id"])]
         group = components(len(manifest), np.concatenate(joined))
         own = manifest["person"].where(manifest["person"] != "", manifest["id"])
@@ -131,13 +131,13 @@ def subject_80_20(faces: Faces, request: Request) -> list[Fold]:
 
 
 def random_80_20(faces: Faces, request: Request) -> list[Fold]:
-    """80 % and 20 % of the pictures, whoever they show: leaks identities. Published with it: much of MORPH II."""
+    """80 % and 20 % of the images, whoever they show: leaks identities. Published with it: much of MORPH II."""
     key = faces.manifest["id"].to_numpy(str)
     return [Fold("split", divided(drawn(key, TEST_SHARE, request.seed), key))]
 
 
 def leave_one_person_out(faces: Faces, request: Request) -> list[Fold]:
-    """A fold for each person (FG-NET); rows that show the same picture under another name are left out of it."""
+    """A fold for each person (FG-NET); rows that show the same image under another name are left out of it."""
     person, folds = known_persons(faces), []
     for name in sorted(set(person) - {""}):
         test = person == name
@@ -160,12 +160,12 @@ def official_folds(faces: Faces, request: Request) -> list[Fold]:
 
 
 def published_list(faces: Faces, request: Request) -> list[Fold]:
-    """A published list of names and parts (--split-file); pictures it does not name are left out."""
+    """A published list of names and parts (--split-file); images it does not name are left out."""
     names = faces.manifest["path"].to_numpy(str)
     listed = request.published
     part = np.array([listed.get(name, listed.get(name.rsplit("/", 1)[-1], "none")) for name in names])
     if (part == "none").all():
-        raise DataError("The list of --split-file names no picture of this set; check both.")
+        raise DataError("The list of --split-file names no image of this set; check both.")
     return [Fold("split", _parts_to_splits(part, faces.key))]
 
 
@@ -239,7 +239,7 @@ def split_table(manifest: pd.DataFrame, split: np.ndarray) -> pd.DataFrame:
 
 
 def split_hash(table: pd.DataFrame) -> str:
-    """SHA-1 of the (picture, split) pairs of a split table, in any order; pictures by `id`, or by `name` without it."""
+    """SHA-1 of the (image, split) pairs of a split table, in any order; images by `id`, or by `name` without it."""
     key = "id" if "id" in table.columns else "name"
     lines = sorted(f"{picture},{split}" for picture, split in zip(table[key], table["split"], strict=True))
     return hashlib.sha1("\n".join(lines).encode()).hexdigest()
@@ -254,7 +254,7 @@ def read_split_file(path: str | Path) -> pd.DataFrame:
 
 
 def read_published(words: Iterable[str]) -> dict[str, str]:
-    """Part by picture name from PART=LIST.csv words (train, val, test), or from one CSV with the columns name,split.
+    """Part by image name from PART=LIST.csv words (train, val, test), or from one CSV with the columns name,split.
 
     The names are in a column name, file, path or filename, else in the first. Raises DataError for anything else.
     """

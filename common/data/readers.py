@@ -101,7 +101,7 @@ def read_csv(source: Source, options: dict) -> list[Entry | Problem]:
 
 
 class SyntheticSource(Source):
-    """Drawn faces (see common/data/synthetic.py) offered like a folder of PNG files."""
+    """Synthetic faces (see common/data/synthetic.py) offered like a folder of PNG files."""
 
     def __init__(self, count: int, seed: int, size: int):
         crops, self.labels = generate_faces(count, seed, size)
@@ -114,7 +114,7 @@ class SyntheticSource(Source):
 
 
 def read_synthetic(source: SyntheticSource, options: dict) -> list[Entry | Problem]:
-    """Drawn faces with exact ages and persons."""
+    """Synthetic faces with exact ages and persons."""
     return [
         Entry(row.name, float(row.age), person=row.person, gender=row.gender, group=row.group, ready_crop=True)
         for row in source.labels.itertuples(index=False, name="Row")

@@ -41,7 +41,7 @@ def read_agedb(source: Source, options: dict) -> list[Entry | Problem]:
 
 
 def read_aaf(source: Source, options: dict) -> list[Entry | Problem]:
-    """All-Age-Faces (Cheng et al., 2019): 00000A02.jpg is person 00000 at 2; a different person in every picture.
+    """All-Age-Faces (Cheng et al., 2019): 00000A02.jpg is person 00000 at 2; a different person in every image.
 
     Of the folders `original images` and `aligned faces`, which show the same, the originals are read if they are
     there. `image sets/val.txt`, if it is there, is the published evaluation part (our `test`), the rest its training.

@@ -160,7 +160,7 @@ def read_adience(source: Source, options: dict) -> list[Entry | Problem]:
     """Adience (Eidinger et al., 2014): fold_0_data.txt to fold_4_data.txt; ages like (25, 32), or single numbers.
 
     Intervals are kept as they are written. The person is the Flickr album and the number of the face in it; `fold`
-    keeps the published five folds. Pictures: faces/… (coarse_tilt_aligned_face.…) or else aligned/….
+    keeps the published five folds. Images: faces/… (coarse_tilt_aligned_face.…) or else aligned/….
     """
     place = source.by_ending(2)
     entries: list[Entry | Problem] = []
@@ -197,16 +197,17 @@ def read_public_figures(source: Source, options: dict) -> list[Entry | Problem]:
     """Public figures of known birth date: labels.csv with path, age or age_min/age_max, person, gender, source, dates.
 
     Ages are real ones in completed years. `born`, `photo_date` (ISO days, '' unknown; nominal where the age is an
-    interval) and `source` (the collection) are kept in the manifest. The pictures are crops on our template.
+    interval) and `source` (the collection) are kept in the manifest. The images are crops on our template.
     """
     folder, table = source.table("labels.csv")
     kept = ("born", "photo_date", "source")
 
     def describe(row: dict[str, str]) -> Entry:
-        ages = {key: number(row[key]) for key in NUMBERS}
         return Entry(
             folder + row["path"],
-            **ages,
+            age=number(row["age"]),
+            age_min=number(row["age_min"]),
+            age_max=number(row["age_max"]),
             person=row["person"],
             gender=gender_of(row["gender"]),
             ready_crop=True,

@@ -1,4 +1,4 @@
-"""What every reader of a data set shares: a labelled picture, a source of files, labels from names or from tables."""
+"""What every reader of a data set shares: a labelled image, a source of files, labels from names or from tables."""
 
 import math
 import re
@@ -16,14 +16,14 @@ from common.data.labels import parse_age, parse_table
 from common.errors import DataError
 from common.faces.photo_files import IMAGE_SUFFIXES
 
-LARGEST_FILE = 200 * 2**20  # bytes; no picture or table of labels is larger
+LARGEST_FILE = 200 * 2**20  # bytes; no image or table of labels is larger
 AFTER_END = 64 * 2**20  # bytes read behind the end mark of an archive, to verify what it is packed in
 GENDERS = {"m": "male", "f": "female"}  # by the first letter in small letters; anything else is unknown
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One labelled picture: where it lies in the source and what is known of it (ages in years).
+    """One labelled image: where it lies in the source and what is known of it (ages in years).
 
     `split` is one of ours or '' (to be decided by hash); `box` is (left, top, right, bottom) in pixels of the face
     that is meant, None for the largest; `further` are columns of the manifest beyond the common ones.
@@ -76,7 +76,7 @@ class Source:
         twice = {name for name, count in Counter(names).items() if count > 1}
         large = {name for name, size in sizes if size > LARGEST_FILE} - twice
         self.problems += [Problem(name, "its name is in the archive twice") for name in sorted(twice)]
-        self.problems += [Problem(name, "larger than any picture, or sparse") for name in sorted(large)]
+        self.problems += [Problem(name, "larger than any image, or sparse") for name in sorted(large)]
         self.names = sorted(set(names) - twice - large)
 
     def _members(self) -> Iterator[tarfile.TarInfo]:
@@ -101,12 +101,12 @@ class Source:
             pass  # a packed archive is verified when it is read to its end
 
     def images(self) -> list[str]:
-        """Names that end like a picture's, without hidden files ("._x.jpg")."""
+        """Names that end like an image's, without hidden files ("._x.jpg")."""
         names = [name for name in self.names if not name.rsplit("/", 1)[-1].startswith(".")]
         return [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
 
     def read(self, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, bytes) of the wanted files in the order they are stored in, without unreadable pictures.
+        """Yield (name, bytes) of the wanted files in the order they are stored in, without unreadable images.
 
         Raises DataError for any other unreadable file and for a damaged archive.
         """
@@ -147,7 +147,7 @@ class Source:
         return found.removesuffix(file_name), parse_table(text, f"{self.root}: {found}")
 
     def by_ending(self, parts: int, names: list[str] | None = None) -> dict[str, str]:
-        """Names of pictures (all, or of `names`) by their last `parts` parts."""
+        """Names of images (all, or of `names`) by their last `parts` parts."""
         return {"/".join(name.split("/")[-parts:]): name for name in (self.images() if names is None else names)}
 
 
@@ -172,7 +172,7 @@ def from_table(
 ) -> list[Entry | Problem]:
     """An entry for every row of a table; a row whose age is no number becomes a problem.
 
-    The first of the `needed` columns names the picture. Raises DataError, naming the table `title`, if one is missing.
+    The first of the `needed` columns names the image. Raises DataError, naming the table `title`, if one is missing.
     """
     missing = [column for column in needed if column not in table.columns]
     if missing:

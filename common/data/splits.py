@@ -1,4 +1,4 @@
-"""Five-part splits that keep a person, and every copy of a picture, on one side."""
+"""Five-part splits that keep a person, and every copy of an image, on one side."""
 
 import hashlib
 
@@ -14,9 +14,9 @@ from common.errors import DataError
 SHARES = {"base": 0.70, "dar": 0.10, "val": 0.06, "calib": 0.06, "test": 0.08}
 DUPLICATE_CORRELATION = 0.985  # of 16 x 16 grey thumbnails
 COPY_CORRELATION = (
-    0.97  # of those of two sets, which cut a picture out differently; one face lost costs less than a copy
+    0.97  # of those of two sets, which cut an image out differently; one face lost costs less than a copy
 )
-MAX_AGE_CONFLICT = 2.0  # years between labels of one picture
+MAX_AGE_CONFLICT = 2.0  # years between labels of one image
 
 
 def split_of(key: str) -> str:
@@ -31,7 +31,7 @@ def split_of(key: str) -> str:
 def thumbnails(crops: np.ndarray | CropRows) -> np.ndarray:
     """Centred grey thumbnails of unit length, [N, 256] float32, from crops [N, S, S, 3] uint8.
 
-    The product of two rows is the correlation of the two pictures; a uniform picture becomes zeros.
+    The product of two rows is the correlation of the two images; a uniform image becomes zeros.
     """
     small = np.empty((len(crops), 256), np.float32)
     for row in range(len(crops)):
@@ -43,7 +43,7 @@ def thumbnails(crops: np.ndarray | CropRows) -> np.ndarray:
 
 
 def duplicate_pairs(crops: np.ndarray | CropRows, block: int = 2048) -> np.ndarray:
-    """Pairs of rows [P, 2] int64 that show the same picture (thumbnail correlation > 0.985)."""
+    """Pairs of rows [P, 2] int64 that show the same image (thumbnail correlation > 0.985)."""
     small = thumbnails(crops)
     pairs = [np.empty((0, 2), np.int64)]
     for start in range(0, len(small), block):
@@ -83,12 +83,12 @@ def conflicting(manifest: pd.DataFrame, group: np.ndarray) -> np.ndarray:
 
 
 def assign_splits(manifest: pd.DataFrame, pairs: np.ndarray, published: dict[str, str]) -> pd.Series:
-    """Split of every row: rows that share a person or a picture share their split.
+    """Split of every row: rows that share a person or an image share their split.
 
     Parameters
     ----------
     manifest : rows with `path`, `id`, `person`
-    pairs : [P, 2] rows showing the same picture
+    pairs : [P, 2] rows showing the same image
     published : split by path or file name; it rules its whole group, the most held-out name winning
 
     Raises DataError for a published name that is no split.

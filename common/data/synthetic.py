@@ -1,4 +1,4 @@
-"""Drawn faces whose age can be seen: a first training run and the tests need no download.
+"""Synthetic faces whose age can be seen: a first training run and the tests need no download.
 
 python -m common.data.synthetic --sheet faces.png    # shows some, prints how well a linear probe reads their age
 """
@@ -18,7 +18,7 @@ OLDEST = 90  # years
 
 @dataclass(frozen=True)
 class Identity:
-    """What stays the same in all pictures of a drawn person (colours RGB 0..255, lengths in template pixels)."""
+    """What stays the same in all images of a drawn person (colours RGB 0..255, lengths in template pixels)."""
 
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
@@ -144,7 +144,7 @@ def _jittered(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def photograph(picture: np.ndarray, camera: int, rng: np.random.Generator) -> np.ndarray:
-    """What a camera (0 or 1) makes of a picture [S, S, 3] float32 0..255: [S, S, 3] uint8."""
+    """What a camera (0 or 1) makes of an image [S, S, 3] float32 0..255: [S, S, 3] uint8."""
     light = rng.normal(1, 0.08) * (1 + rng.normal(0, 0.12) * np.linspace(-1, 1, picture.shape[1]))[None, :, None]
     picture = picture * light
     noise = 3.0
@@ -189,7 +189,7 @@ def linear_probe_mae(count: int = 600, seed: int = 0) -> tuple[float, float]:
 
 
 def contact_sheet(seed: int, people: int = 4) -> np.ndarray:
-    """A picture [rows * 128, 10 * 128, 3] uint8 of some people at ten ages, each in both cameras."""
+    """An image [rows * 128, 10 * 128, 3] uint8 of some people at ten ages, each in both cameras."""
     rows = []
     for who in range(people):
         person = sample_identity(np.random.default_rng([seed, who, 0]))
@@ -201,11 +201,11 @@ def contact_sheet(seed: int, people: int = 4) -> np.ndarray:
 
 
 def main() -> None:
-    """Print the linear probe's error; --sheet writes a picture of some faces."""
+    """Print the linear probe's error; --sheet writes an image of some faces."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=600, help="faces of the probe")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sheet", metavar="FILE.png", help="write a picture of some faces")
+    parser.add_argument("--sheet", metavar="FILE.png", help="write an image of some faces")
     arguments = parser.parse_args()
     if arguments.sheet:
         cv2.imwrite(arguments.sheet, contact_sheet(arguments.seed)[:, :, ::-1])

@@ -4,31 +4,31 @@ import numpy as np
 
 BLOCK = 16384  # references compared at once
 CHUNK = 32  # of them, whose greatest similarity is looked at first
-SPARE = 4  # so many times as many as wanted are compared exactly after a coarse search
+OVERFETCH = 4  # so many times as many as wanted are compared exactly after a quantised search
 
 
 class AgeIndex:
     """N embeddings [N, E] float16 in order of their ages [N] (years), searched block by block.
 
     A query is compared with the blocks that its ages reach and no others, by one matrix product each. The answer is
-    exact, unless the search is `coarse`: then whole numbers of 8 bits are compared first, and exactly only the best of
+    exact, unless the search is quantised (`quantised`): then INT8 are compared first, and exactly only the best of
     these. That takes a quarter of the time and memory and hardly ever changes the answer (`scripts/benchmark.py`
     measures the recall).
     """
 
-    def __init__(self, embeddings: np.ndarray, ages: np.ndarray, coarse: bool = False):
+    def __init__(self, embeddings: np.ndarray, ages: np.ndarray, quantised: bool = False):
         self.rows = np.argsort(ages, kind="stable")  # [N] row of the bank at each place
         self.ages = ages[self.rows].astype(float)  # [N] ascending
         self.places = np.empty_like(self.rows)  # [N] place of each row of the bank
         self.places[self.rows] = np.arange(len(self.rows))
         self.embeddings = embeddings
-        self.coarse = coarse
-        self.unit = np.empty(embeddings.shape, np.int8 if self.coarse else np.float32)  # by age
+        self.quantised = quantised
+        self.unit = np.empty(embeddings.shape, np.int8 if self.quantised else np.float32)  # by age
         self.scale = np.ones(len(ages), np.float32)  # [N] what the whole numbers stand for
         for start in range(0, len(ages), BLOCK):
             part = unit_length(embeddings[self.rows[start : start + BLOCK]])
-            if self.coarse:
-                part, self.scale[start : start + BLOCK] = whole_numbers(part)
+            if self.quantised:
+                part, self.scale[start : start + BLOCK] = to_int8(part)
             self.unit[start : start + BLOCK] = part
 
     def nearest(
@@ -39,9 +39,9 @@ class AgeIndex:
         `unit` [B, E] float32 are queries of length 1; a reference counts if its age is within `window` years of
         `estimate` [B] and its row is not among `excluded` (B arrays of rows).
         """
-        if not self.coarse:
+        if not self.quantised:
             return self._best(unit, estimate, k, window, excluded)
-        values, rows = self._best(unit, estimate, min(SPARE * k, len(self.rows)), window, excluded)  # [B, spare]
+        values, rows = self._best(unit, estimate, min(OVERFETCH * k, len(self.rows)), window, excluded)  # [B, spare]
         exact = np.einsum("be,bse->bs", unit, unit_length(self.embeddings[rows]))
         exact[np.isneginf(values)] = -np.inf
         best, place = greatest(exact, k)
@@ -50,14 +50,14 @@ class AgeIndex:
     def _best(
         self, unit: np.ndarray, estimate: np.ndarray, k: int, window: float, excluded: list[np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `nearest`; by the 8-bit similarities where the index is coarse."""
+        """As `nearest`; by the INT8 similarities where the index is quantised."""
         order = np.argsort(estimate, kind="stable")  # so that a block is reached by neighbouring queries
         middle = estimate[order].astype(float)
         first = np.searchsorted(self.ages, middle - window, "left")  # [B] ascending: places that a query reaches
         last = np.searchsorted(self.ages, middle + window, "right")
         hidden = self._hidden([excluded[query] for query in order])
         queries = unit[order]  # [B, E]
-        queries = whole_numbers(queries)[0] if self.coarse else queries
+        queries = to_int8(queries)[0] if self.quantised else queries
         values = np.full((len(unit), k), -np.inf, np.float32)
         places = np.zeros((len(unit), k), np.int64)
         for start in range(first.min(initial=len(self.rows)), last.max(initial=0), BLOCK):
@@ -79,7 +79,7 @@ class AgeIndex:
 
     def _similarity(self, queries: np.ndarray, start: int, stop: int) -> np.ndarray:
         """Similarity [b, n] float32 of queries with the references from place `start` to `stop` (for ranking only)."""
-        if not self.coarse:
+        if not self.quantised:
             return queries @ self.unit[start:stop].T
         return int8_product(queries, self.unit[start:stop]) * self.scale[start:stop]
 
@@ -97,7 +97,7 @@ def unit_length(embeddings: np.ndarray) -> np.ndarray:
     return part / np.maximum(np.linalg.norm(part, axis=-1, keepdims=True), 1e-6)
 
 
-def whole_numbers(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def to_int8(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Vectors [N, E] float32 as whole numbers [N, E] int8 times a scale [N] float32."""
     scale = np.maximum(np.abs(unit).max(axis=1), 1e-12) / 127  # [N]
     return np.round(unit / scale[:, None]).astype(np.int8), scale

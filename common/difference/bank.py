@@ -1,6 +1,6 @@
 """Reference faces with known ages: embeddings, ages, the base's own estimates of them, and how to find some.
 
-No picture is stored. A bank belongs to the BAR weights that made its embeddings and is refused by others.
+No image is stored. A bank belongs to the BAR weights that made its embeddings and is refused by others.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from common.errors import DataError, WeightsError
 from common.files import replacing
 
 EMPTY = -1
-LARGE = 500_000  # from so many references on the search is coarse first
+LARGE = 500_000  # from so many references on the search is quantised first
 ARRAYS = ("embeddings", "ages", "estimates", "seen", "person", "id")
 
 
@@ -35,8 +35,8 @@ class ReferenceBank:
     """N reference faces.
 
     embeddings [N, E] float16; ages, estimates [N] float32 years; seen [N] bool (the base trained on it, so its
-    residual says nothing); person [N] str ('' unknown; copies of one picture share a name); id [N] str (SHA-1 of the
-    picture); fingerprint: SHA-1 of the BAR weights; identity [N, D] float16: face-recognition embeddings
+    residual says nothing); person [N] str ('' unknown; copies of one image share a name); id [N] str (SHA-1 of the
+    image); fingerprint: SHA-1 of the BAR weights; identity [N, D] float16: face-recognition embeddings
     (common/faces/identity.py), None where they were not asked for. Raises DataError if N is 0, lengths differ or an age
     is unknown.
     """
@@ -87,7 +87,7 @@ class ReferenceBank:
 
     @cached_property
     def _by_age(self) -> AgeIndex:
-        return AgeIndex(self.embeddings, self.ages, coarse=len(self) >= LARGE)
+        return AgeIndex(self.embeddings, self.ages, quantised=len(self) >= LARGE)
 
     @cached_property
     def _of_id(self) -> "RowsOfName":
@@ -217,7 +217,7 @@ class RowsOfName:
 
 
 def concatenate(banks: list[ReferenceBank]) -> ReferenceBank:
-    """One bank of several; a picture that is in several enters once, a person by one spelling, identities if all have
+    """One bank of several; an image that is in several enters once, a person by one spelling, identities if all have
     them.
 
     Raises WeightsError if their weights differ.

@@ -100,7 +100,7 @@ class Corrector:
         return Correction(output.age, found.index, found.mask, output.weight, vote)
 
     def compute(self, query: Query, references: References) -> DifferenceOutput:
-        """What the head says, all arrays."""
+        """What the head predicts, all arrays."""
         if isinstance(self.head, OnnxHead):
             return self.head(query, references)
         from common.difference.heads import compute
@@ -108,7 +108,7 @@ class Corrector:
         return compute(self.head, query, references, self.pipeline.device)
 
     def single_votes(self, query: Query, references: References) -> np.ndarray:
-        """The age [B, R] (years) the head says with each reference alone; NaN where the mask is False."""
+        """The age [B, R] (years) the head predicts with each reference alone; NaN where the mask is False."""
         batch, count = references.mask.shape
         if not count:
             return references.age

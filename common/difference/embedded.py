@@ -35,7 +35,7 @@ class EmbeddedFaces:
     """The N labelled faces of one split of one set, in V views; view 0 is the face as it is.
 
     embeddings [V, N, E] float16; estimates [V, N] float32 years; low, high [N] float32 years, equal where the age is
-    exact; person [N] str (faces of one person, or copies of one picture, share a name; '' unknown); id [N] str;
+    exact; person [N] str (faces of one person, or copies of one image, share a name; '' unknown); id [N] str;
     row [N] int64 in the prepared set, and owner [N] int64, the number of that set among several.
     """
 
@@ -94,10 +94,10 @@ def embed(model: BAR, crops: np.ndarray, views: int, strength: float, seed: int)
 
 
 def picture_names(person: np.ndarray, ids: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Names [N] str of who is shown: the person, or for copies of one picture of an unknown one a common name.
+    """Names [N] str of who is shown: the person, or for copies of one image of an unknown one a common name.
 
     That name is "copy of " and the smallest id among the copies; `person` and `ids` are [N] str, `group` [N] int64 the
-    same number for copies of one picture.
+    same number for copies of one image.
     """
     table = pd.DataFrame({"id": ids, "group": group}).groupby("group")["id"]
     copies = GROUP_PREFIX + table.transform("min").to_numpy(str).astype(object)
@@ -116,7 +116,7 @@ class Cached(NamedTuple):
 def cached(pipeline: AgePredictBasicPipeline, prepared: PreparedSet, rows: np.ndarray, views: Views) -> Cached:
     """Embeddings and estimates of these rows [N] of a set, from `views.cache` if they are there whole.
 
-    Nothing that can be corrected is kept; the key is the weights, the views, the crops and the pictures' ids.
+    Nothing that can be corrected is kept; the key is the weights, the views, the crops and the images' ids.
     """
     ids = prepared.manifest["id"].to_numpy(str)[rows]
     how = (views.count, Augmentation().scaled(views.strength), views.seed)

@@ -138,7 +138,7 @@ def on_device(part: Part, device: torch.device | str) -> Part:
 
 @torch.inference_mode()
 def compute(head: Any, query: Query, references: References, device: torch.device | str) -> DifferenceOutput:
-    """What a head says of arrays, as arrays."""
+    """What a head predicts of arrays, as arrays."""
     output = head(on_device(query, device), on_device(references, device))
     return type(output)(*(_array(part) for part in output))
 

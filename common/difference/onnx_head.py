@@ -39,7 +39,7 @@ class OnnxHead:
             raise WeightsError(f"{folder / HEAD_FILE} does not fit the config.json beside it.")
 
     def __call__(self, query: Query, references: References) -> DifferenceOutput:
-        """What the head says of queries [B] with references [B, R], all arrays; see DifferenceOutput."""
+        """What the head predicts of queries [B] with references [B, R], all arrays; see DifferenceOutput."""
         count = references.mask.shape[1]
         if not count:  # a graph needs one, and it may be masked
             references = References(*(np.zeros((len(part), 1, *part.shape[2:]), part.dtype) for part in references))

@@ -21,7 +21,7 @@ class VoteSettings:
         bend: The same of local departures from that line.
         bend_width: Age range over which these vary.
         noise: Standard deviation of single residuals of different people of 30 (see `noise_at`).
-        doubt: How many times what noise alone would give is taken off a shift's square (a number).
+        shrinkage: How many times what noise alone would give is taken off a shift's square (a number).
         limit: A residual further than this from the others counts as this far.
         personal_width: Difference of estimates over which errors on one person repeat.
         personal_noise: Standard deviation of single residuals of one person.
@@ -33,7 +33,7 @@ class VoteSettings:
     bend: float = 1.5
     bend_width: float = 12.0
     noise: float = 5.5
-    doubt: float = 3.0
+    shrinkage: float = 3.0
     limit: float = 10.0
     personal_width: float = 10.0
     personal_noise: float = 4.0
@@ -49,10 +49,10 @@ class Shifts(NamedTuple):
 
 
 class DomainFit(NamedTuple):
-    """What a domain's references say of B estimates: residual [B] expected, in years; trust in it all, 0 to 1."""
+    """What a domain's references say of B estimates: residual [B] expected, in years; shrinkage factor, 0 to 1."""
 
     residual: np.ndarray
-    trust: float
+    shrinkage: float
 
 
 def fit_domain(estimate: np.ndarray, known: np.ndarray, residual: np.ndarray, settings: VoteSettings) -> DomainFit:
@@ -60,7 +60,7 @@ def fit_domain(estimate: np.ndarray, known: np.ndarray, residual: np.ndarray, se
 
     A Gaussian process over the estimate (offset, slope and local bend, each expected to be 0), fitted to the mean
     residual of every whole year of it; residuals far from a first fit are pulled in before the second. How far it is to
-    be trusted follows from what noise alone would give (see `trusted_part`); without references not at all.
+    be trusted follows from what noise alone would give (see `shrinkage_factor`); without references not at all.
     """
     if not len(known):
         return DomainFit(np.zeros(len(estimate)), 0.0)
@@ -74,14 +74,14 @@ def fit_domain(estimate: np.ndarray, known: np.ndarray, residual: np.ndarray, se
         mean = np.bincount(place, weights=clipped) / count  # [Y]
         fit = smooth @ mean
     by_chance = np.average((smooth**2 * noise).sum(axis=1), weights=count)
-    trust = trusted_part(np.average(fit**2, weights=count), by_chance, len(known), settings)
-    return DomainFit(_kernel(estimate, years, settings) @ solve @ mean, float(trust))
+    shrinkage = shrinkage_factor(np.average(fit**2, weights=count), by_chance, len(known), settings)
+    return DomainFit(_kernel(estimate, years, settings) @ solve @ mean, float(shrinkage))
 
 
 def domain_shift(estimate: np.ndarray, known: np.ndarray, residual: np.ndarray, settings: VoteSettings) -> np.ndarray:
     """The trusted part [B] (years) of the residuals that `fit_domain` expects."""
     fit = fit_domain(estimate, known, residual, settings)
-    return fit.trust * fit.residual
+    return fit.shrinkage * fit.residual
 
 
 def noise_at(estimate: np.ndarray, settings: VoteSettings) -> np.ndarray:
@@ -89,7 +89,7 @@ def noise_at(estimate: np.ndarray, settings: VoteSettings) -> np.ndarray:
     return settings.noise * (0.4 + np.clip(estimate, 0, 100) / 50)
 
 
-def trusted_part(
+def shrinkage_factor(
     square: np.ndarray | float, by_chance: np.ndarray | float, count: int, settings: VoteSettings
 ) -> np.ndarray:
     """Part of a shift to apply, 0 to 1, from its square and the square that noise alone would give on average.
@@ -97,8 +97,8 @@ def trusted_part(
     The positive-part shrinkage of James & Stein, "Estimation with quadratic loss", 1961; the fewer the `count`
     references are, the less their noise is known, and the more is taken off.
     """
-    doubt = settings.doubt * (1 + 2 / count)
-    return np.clip(1 - doubt * by_chance / np.maximum(square, 1e-12), 0, 1)
+    taken_off = settings.shrinkage * (1 + 2 / count)
+    return np.clip(1 - taken_off * by_chance / np.maximum(square, 1e-12), 0, 1)
 
 
 def _middle(residual: np.ndarray) -> float:
@@ -115,7 +115,7 @@ def personal_shift(start: np.ndarray, known: np.ndarray, residual: np.ndarray, s
     """Expected residual [B] (years) of one person at ages so far [B], from the person's own references [n].
 
     A mean weighted by how near the ages so far are, as if `personal_weight` more references said 0, scaled down by
-    what noise alone would give (see `trusted_part`).
+    what noise alone would give (see `shrinkage_factor`).
     """
     if not len(known):
         return np.zeros(len(start))
@@ -125,7 +125,7 @@ def personal_shift(start: np.ndarray, known: np.ndarray, residual: np.ndarray, s
     total = weight.sum(axis=1) + settings.personal_weight
     shift = weight @ clipped / total
     by_chance = settings.personal_noise**2 * (weight**2).sum(axis=1) / total**2
-    return trusted_part(shift**2, by_chance, len(known), settings) * shift
+    return shrinkage_factor(shift**2, by_chance, len(known), settings) * shift
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class UserReferences:
         base, before = np.concatenate([estimate, bank.estimates[hers]]), np.concatenate([start, self.start[hers]])
         known = bank.estimates[others].astype(float)
         fit = fit_domain(base, known, bank.ages[others] - known, self.settings)
-        shifted = before + fit.trust * (base + fit.residual - before)  # [B + n]
+        shifted = before + fit.shrinkage * (base + fit.residual - before)  # [B + n]
         mine, theirs = shifted[: len(start)], shifted[len(start) :]
         return mine - start, personal_shift(mine, theirs, bank.ages[hers] - theirs, self.settings)
 

@@ -69,7 +69,7 @@ Part = TypeVar("Part", Query, References)
 
 
 class DifferenceOutput(NamedTuple):
-    """What a head says of B queries with R references each.
+    """What a head predicts of B queries with R references each.
 
     levels [B, 2·radius] logits; difference [B] years from the anchor; weight [B, R], sum 1 or 0; age [B] years;
     probabilities [B, 2·radius] that the difference is above each level.

@@ -1,4 +1,4 @@
-"""The difference alone: pairs of a query and one reference, what a head says of them, tables and pictures of it."""
+"""The difference alone: pairs of a query and one reference, what a head predicts of them, tables and images of it."""
 
 import argparse
 import sys
@@ -26,7 +26,7 @@ def pair_parser(description: str, weights: Path) -> argparse.ArgumentParser:
     """The command line of every `__infer` of a difference pipeline."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", nargs="+", default=[], metavar="DIR", help="prepared folders with exact ages (none: drawn faces)")
+    add("--data", nargs="+", default=[], metavar="DIR", help="prepared folders with exact ages (none: synthetic faces)")
     add("--split", choices=("val", "calib", "test"), default="test", help="where queries come from (test)")
     add("--weights", type=Path, default=weights, metavar="DIR", help="folder of weights (the released ones)")
     add("--pairs", type=int, default=10, metavar="N", help="random references per query (10)")
@@ -62,7 +62,7 @@ def random_pairs(faces: EmbeddedFaces, bank: ReferenceBank, count: int, radius: 
 def pair_table(
     faces: EmbeddedFaces, bank: ReferenceBank, found: Found, corrector: Corrector, read_out: ReadOut
 ) -> pd.DataFrame:
-    """One row per pair: true difference and what the head says, soft and hard, all in years.
+    """One row per pair: true difference and what the head predicts, soft and hard, all in years.
 
     `read_out` gives the soft and the hard difference [P] (years, query minus reference) of single pairs.
     """

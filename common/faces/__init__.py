@@ -1,1 +1,1 @@
-"""Faces in pictures: reading, finding, aligning and recognising them."""
+"""Faces in images: reading, finding, aligning and recognising them."""

@@ -18,7 +18,7 @@ LANDMARK_TARGETS = ((59.1, 58.2), (138.7, 56.9), (98.9, 104.7), (65.7, 138.0), (
 def similarity_transform(
     landmarks: np.ndarray, size: int, targets: Sequence[Sequence[float]] = LANDMARK_TARGETS
 ) -> np.ndarray:
-    """Least-squares similarity [2, 3] float64 from picture pixels to a crop of `size` pixels.
+    """Least-squares similarity [2, 3] float64 from image pixels to a crop of `size` pixels.
 
     `landmarks` [5, 2] are x, y of left eye, right eye, nose, left and right mouth corner, `targets` where these lie in
     the frame of 200 pixels. A pixel's coordinate is that of its centre. Raises ValueError if the landmarks are not
@@ -40,22 +40,22 @@ def similarity_transform(
 def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = 128) -> np.ndarray:
     """Turn, scale and cut a face out of [H, W, 3] uint8 so that its landmarks lie on their targets.
 
-    Returns [size, size, 3] uint8; beyond the picture its edge is repeated. Raises ValueError for degenerate
+    Returns [size, size, 3] uint8; beyond the image its edge is repeated. Raises ValueError for degenerate
     landmarks.
     """
     return warp(image, similarity_transform(landmarks, size), size)
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: int, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
-    """Cut [size, size, 3] uint8 out of [H, W, 3] by a similarity [2, 3] from picture pixels to pixels of the cut.
+    """Cut [size, size, 3] uint8 out of [H, W, 3] by a similarity [2, 3] from image pixels to pixels of the cut.
 
     Only the part that is needed is looked at. Where it shrinks, pixels are averaged first, because warping samples
-    single points. Beyond the picture stands what OpenCV's `border` says (a constant one is middle grey).
+    single points. Beyond the image stands what OpenCV's `border` says (a constant one is middle grey).
     """
-    shrink = 1 / np.hypot(matrix[0, 0], matrix[1, 0])  # picture pixels in a pixel of the cut
+    shrink = 1 / np.hypot(matrix[0, 0], matrix[1, 0])  # image pixels in a pixel of the cut
     corners = np.array([(0, 0), (size, 0), (0, size), (size, size)], float)
     back = cv2.invertAffineTransform(matrix)
-    reach = corners @ back[:, :2].T + back[:, 2]  # [4, 2] in the picture
+    reach = corners @ back[:, :2].T + back[:, 2]  # [4, 2] in the image
     sides = np.array([image.shape[1], image.shape[0]])
     low = np.clip(np.floor(reach.min(axis=0) - 3 * shrink - 3), 0, sides - 1).astype(int)
     high = np.clip(np.ceil(reach.max(axis=0) + 3 * shrink + 3), low + 1, sides).astype(int)

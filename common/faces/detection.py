@@ -44,14 +44,14 @@ class FaceDetector:
         self.network = network or Scrfd()
 
     def detect(self, image: np.ndarray | Photo) -> list[Face]:
-        """Faces of a picture [H, W, 3] uint8 RGB or a Photo, the largest first; an empty list if there is none.
+        """Faces of an image [H, W, 3] uint8 RGB or a Photo, the largest first; an empty list if there is none.
 
         Raises WeightsError if the network is missing, ImageError if the whole of a Photo cannot be decoded.
         """
         return [found.face for found in self.crops(image, CROP)]
 
     def crops(self, image: np.ndarray | Photo, size: int) -> list[FaceCrop]:
-        """Every face of a picture with its aligned crop [size, size, 3] uint8, the largest face first; as `detect`."""
+        """Every face of an image with its aligned crop [size, size, 3] uint8, the largest face first; as `detect`."""
         upright, found, turns, ratio = self._search(image)
         if not len(found.boxes):
             return []
@@ -70,7 +70,7 @@ class FaceDetector:
         return faces
 
     def _search(self, image: np.ndarray | Photo) -> tuple[np.ndarray, Candidates, int, float]:
-        """A picture [H, W, 3] turned upright, candidates in it, quarter turns, and the photo's pixels in one of it.
+        """An image [H, W, 3] turned upright, candidates in it, quarter turns, and the photo's pixels in one of it.
 
         The whole of a Photo is decoded only if a face is small or none is found.
         """

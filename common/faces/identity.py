@@ -21,7 +21,7 @@ from common.files import WEIGHTS, packaged
 THRESHOLDS = WEIGHTS / "identity.json"  # made by scripts/release/calibrate_identity.py
 PACKAGED_SHA256 = "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f"
 CHIP_SIZE = 112
-# The landmarks of common/faces/images.py in the pictures that InsightFace's networks were trained on, in pixels.
+# The landmarks of common/faces/images.py in the images that InsightFace's networks were trained on, in pixels.
 CHIP = np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)])
 TOGETHER = 32
 
@@ -59,7 +59,7 @@ class IdentityEncoder:
 
 
 def face_chip(crop: np.ndarray) -> np.ndarray:
-    """An aligned crop [S, S, 3] uint8 as the picture [112, 112, 3] that the network was trained on."""
+    """An aligned crop [S, S, 3] uint8 as the image [112, 112, 3] that the network was trained on."""
     scale = len(crop) / TEMPLATE_SIZE
     landmarks = (np.array(TEMPLATE) + 0.5) * scale - 0.5  # [5, 2]
     matrix = SimilarityTransform.from_estimate(landmarks, CHIP).params[:2]

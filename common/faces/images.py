@@ -1,4 +1,4 @@
-"""From the bytes of a picture to RGB uint8, upright, in bounded memory."""
+"""From the bytes of an image to RGB uint8, upright, in bounded memory."""
 
 import io
 import sys
@@ -15,16 +15,16 @@ from common.faces.photo_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from common.faces.photo_files import is_drawing, read_bytes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "HEIF", "JPEG2000", "PPM")
-MOST_MEMORY = 520_000_000  # bytes that a picture may take while it is decoded
+MOST_MEMORY = 520_000_000  # bytes that an image may take while it is decoded
 PIXEL_BYTES = {"WEBP": 22, "AVIF": 12, "HEIF": 12, "JPEG2000": 19}  # that decoding takes for a pixel, buffers included
-PLAIN_BYTES, PROGRESSIVE_BYTES = 7, 6  # of any other format: Pillow's picture and ours; more for a progressive JPEG
+PLAIN_BYTES, PROGRESSIVE_BYTES = 7, 6  # of any other format: Pillow's image and ours; more for a progressive JPEG
 STRIP = 1_000_000  # pixels turned into RGB at once
 SMALLEST_SIDE = 16  # pixels; below it there is no face to look at
 DRAFT_SIDE = 960  # pixels that the longer side of a draft has at least
 
 
 def load_image(path: str | Path) -> np.ndarray:
-    """Read a picture file as [H, W, 3] uint8 RGB, upright; raises ImageError if it cannot be used."""
+    """Read an image file as [H, W, 3] uint8 RGB, upright; raises ImageError if it cannot be used."""
     return decode_image(read_bytes(path, str(path)), str(path))
 
 
@@ -52,17 +52,17 @@ class Photo:
 
 
 def open_photo(path: str | Path) -> Photo:
-    """Read a picture file as a Photo; raises ImageError if it cannot be used."""
+    """Read an image file as a Photo; raises ImageError if it cannot be used."""
     return Photo(read_bytes(path, str(path)), str(path))
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decode the bytes of a picture into [H, W, 3] uint8 RGB, upright; raises ImageError naming `name`."""
+    """Decode the bytes of an image into [H, W, 3] uint8 RGB, upright; raises ImageError naming `name`."""
     return _decode(data, name)[0]
 
 
 def _decode(data: bytes, name: str, draft: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
-    """A picture and its (width, height); with `draft` a JPEG is decoded smaller than that, its longer side at least so.
+    """An image and its (width, height); with `draft` a JPEG is decoded smaller than that, its longer side at least so.
 
     Raises ImageError.
     """
@@ -81,26 +81,26 @@ def _decode(data: bytes, name: str, draft: int = 0) -> tuple[np.ndarray, tuple[i
                 image, orientation = _to_rgb(picture), _orientation(picture)
             image, size = _upright(image, orientation), size[::-1] if orientation in (5, 6, 7, 8) else size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"{name}: the picture is too large; shrink it below 89 megapixels.") from None
+        raise ImageError(f"{name}: the image is too large; shrink it below 89 megapixels.") from None
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: this is not a picture in a known format (JPEG, PNG, WebP, …).") from None
+        raise ImageError(f"{name}: this is not an image in a known format (JPEG, PNG, WebP, …).") from None
     except MemoryError:
-        raise ImageError(f"{name}: the picture needs more memory than there is.") from None
+        raise ImageError(f"{name}: the image needs more memory than there is.") from None
     except Exception as error:  # decoders raise whatever their parsers do
         why = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{name}: the picture is broken ({why}).") from None
+        raise ImageError(f"{name}: the image is broken ({why}).") from None
     if min(size) < SMALLEST_SIDE:
         sides = f"{size[0]} x {size[1]}"
-        raise ImageError(f"{name}: the picture is too small ({sides} px, at least {SMALLEST_SIDE} needed).")
+        raise ImageError(f"{name}: the image is too small ({sides} px, at least {SMALLEST_SIDE} needed).")
     return image, size
 
 
 def _fit_memory(picture: Image.Image, draft: int) -> tuple[int, int]:
     """Have a JPEG decoded at half its size where it would take too much memory; raises ImageError if that is too much.
 
-    The picture is opened, but not decoded yet. Returns its (width, height) so far; with `draft` it is then decoded at
+    The image is opened, but not decoded yet. Returns its (width, height) so far; with `draft` it is then decoded at
     the smallest size whose longer side has so many pixels.
     """
     pixels = picture.width * picture.height
@@ -110,7 +110,7 @@ def _fit_memory(picture: Image.Image, draft: int) -> tuple[int, int]:
     half = 2 if jpeg and pixels * (each + progressive) > MOST_MEMORY else 1
     if pixels * (each / half**2 + progressive) > MOST_MEMORY:
         most = int(MOST_MEMORY / (each / half**2 + progressive) / 10**6)
-        raise ImageError(f"the picture is too large for its kind; shrink it below {most} megapixels.")
+        raise ImageError(f"the image is too large for its kind; shrink it below {most} megapixels.")
     width, height = -(-picture.width // half), -(-picture.height // half)
     part = next((part for part in (8, 4, 2) if draft and max(width, height) >= draft * part), 1)
     if jpeg and half * part > 1:
@@ -127,7 +127,7 @@ def _orientation(picture: Image.Image) -> int:
     """The EXIF orientation 1 to 8; 1 if it is not said or the EXIF data is broken."""
     try:
         return picture.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # whatever it holds, EXIF never costs the picture
+    except Exception:  # whatever it holds, EXIF never costs the image
         return 1
 
 
@@ -145,7 +145,7 @@ def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
-    """A picture as [H, W, 3] uint8 RGB, strip by strip, so that it is in memory twice at most."""
+    """An image as [H, W, 3] uint8 RGB, strip by strip, so that it is in memory twice at most."""
     picture.load()
     image = np.empty((picture.height, picture.width, 3), np.uint8)
     step = max(1, STRIP // picture.width)

@@ -28,9 +28,9 @@ SMALL, LARGE = Size(40, 96), Size(128, 192)
 
 
 def windows(image: np.ndarray, boxes: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Cut square windows around boxes [K, 4] out of a picture [H, W, 3] uint8.
+    """Cut square windows around boxes [K, 4] out of an image [H, W, 3] uint8.
 
-    Returns images [K, window, window, 3] uint8, and matrices [K, 2, 3] from picture pixels to theirs.
+    Returns images [K, window, window, 3] uint8, and matrices [K, 2, 3] from image pixels to theirs.
     """
     scale = size.face / np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1)  # [K]
     shift = (size.window - 1) / 2 - scale[:, None] * (boxes[:, :2] + boxes[:, 2:]) / 2  # [K, 2]
@@ -54,7 +54,7 @@ def look(network: Scrfd, images: np.ndarray, size: Size) -> Candidates:
 
 
 def look_in_picture(network: Scrfd, image: np.ndarray, boxes: np.ndarray, size: Size) -> Candidates:
-    """As `look`, at boxes [K, 4] of a picture [H, W, 3], in its pixels; where nothing is seen the box stays."""
+    """As `look`, at boxes [K, 4] of an image [H, W, 3], in its pixels; where nothing is seen the box stays."""
     images, matrices = windows(image, boxes, size)
     seen = look(network, images, size)
     scale, shift = matrices[:, 0, 0, None], matrices[:, :, 2]  # [K, 1], [K, 2]
@@ -64,7 +64,7 @@ def look_in_picture(network: Scrfd, image: np.ndarray, boxes: np.ndarray, size: 
 
 
 def turn_scores(network: Scrfd, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """How much like an upright face each box [K, 4] of a picture is after 0 to 3 quarter turns; [K, 4] scores.
+    """How much like an upright face each box [K, 4] of an image is after 0 to 3 quarter turns; [K, 4] scores.
 
     A quarter turn is counter-clockwise, as that of numpy.rot90.
     """
@@ -74,7 +74,7 @@ def turn_scores(network: Scrfd, image: np.ndarray, boxes: np.ndarray) -> np.ndar
 
 
 def look_twice(network: Scrfd, image: np.ndarray, boxes: np.ndarray) -> tuple[Candidates, np.ndarray]:
-    """Look again at boxes [K, 4] of a picture [H, W, 3] of upright faces, at both sizes; drop what is no face.
+    """Look again at boxes [K, 4] of an image [H, W, 3] of upright faces, at both sizes; drop what is no face.
 
     Returns the candidates, with the box, landmarks of the large look and the score of the small one, and [K] float:
     the root mean square difference of the landmarks of both, in distances of the eyes.

@@ -11,8 +11,8 @@ from common.errors import ImageError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 IMAGE_SUFFIXES |= {".heic", ".heif", ".avif", ".jp2"}
-MAX_BYTES = 200_000_000  # of a picture's file
-SOFTWARE = "age-by-difference"  # what the product writes into the pictures it draws, as their PNG text "Software"
+MAX_BYTES = 200_000_000  # of an image's file
+SOFTWARE = "age-by-difference"  # what the product writes into the images it draws, as their PNG text "Software"
 DRAWING_MARK = b"tEXtSoftware\0" + SOFTWARE.encode()
 DRAWING_HEAD = 4096  # bytes of a file within which the mark stands
 DRAWINGS = "drawings of our own"
@@ -20,7 +20,7 @@ DRAWINGS = "drawings of our own"
 
 @dataclass
 class Listing:
-    """The pictures of a folder, in order; what else it holds, suffix to count; folders that cannot be read, and why."""
+    """The images of a folder, in order; what else it holds, suffix to count; folders that cannot be read, and why."""
 
     files: list[Path] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -28,9 +28,9 @@ class Listing:
 
 
 def list_pictures(folder: Path, skip: Path | None = None) -> Listing:
-    """The pictures of a folder and of those below it, without hidden files, the folder `skip` and drawings of ours.
+    """The images of a folder and of those below it, without hidden files, the folder `skip` and drawings of ours.
 
-    Linked folders are followed, each folder once; pictures are known by their suffix and sorted by their path.
+    Linked folders are followed, each folder once; images are known by their suffix and sorted by their path.
     """
     listing = Listing()
     for file in _walk(folder, skip, listing.unreadable):
@@ -77,7 +77,7 @@ def _head(file: Path) -> bytes:
 
 
 def is_drawing(head: bytes) -> bool:
-    """Whether a picture whose first bytes are given was drawn by the product itself."""
+    """Whether an image whose first bytes are given was drawn by the product itself."""
     return DRAWING_MARK in head[:DRAWING_HEAD]
 
 
@@ -98,13 +98,13 @@ def _singular(kind: str, number: int) -> str:
 
 
 def read_bytes(path: str | Path, name: str) -> bytes:
-    """The bytes of a picture file; raises ImageError naming `name` if there is none."""
+    """The bytes of an image file; raises ImageError naming `name` if there is none."""
     try:
         data = _read(Path(path), MAX_BYTES + 1)
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such file.") from None
     except IsADirectoryError:
-        raise ImageError(f"{name}: cannot be read: a folder without pictures.") from None
+        raise ImageError(f"{name}: cannot be read: a folder without images.") from None
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror}).") from None
     except ImageError as error:

@@ -1,4 +1,4 @@
-"""Where in a picture faces may be: a search at several sizes and in four turns."""
+"""Where in an image faces may be: a search at several sizes and in four turns."""
 
 from typing import NamedTuple
 
@@ -9,8 +9,8 @@ from common.faces.alignment import warp
 from common.faces.looks import turn_scores
 from common.faces.scrfd import Candidates, Scrfd, join, suppress
 
-CANVAS = 320  # pixels of the square in which the picture, with a border, is searched for large faces in four turns
-BORDER = 0.25  # of the longer side; a face that fills the picture is found only with something around it
+CANVAS = 320  # pixels of the square in which the image, with a border, is searched for large faces in four turns
+BORDER = 0.25  # of the longer side; a face that fills the image is found only with something around it
 SIDE = 1280  # pixels of the longer side, at most, at which smaller faces are searched; nothing is enlarged
 FINE_SIDE = 2048  # of a large photo, only where nothing or a small face was found: small ones seldom come alone
 SMALL_FACE = 24.0  # pixels of the longer side of a box at that size, below which others may have been missed
@@ -20,7 +20,7 @@ TURN_MARGIN = 0.1  # of the mean score by which another turn must beat upright
 
 
 class Canvas(NamedTuple):
-    """A picture in the middle of a grey square [320, 320, 3]: point * scale + shift is where a point of it lies."""
+    """An image in the middle of a grey square [320, 320, 3]: point * scale + shift is where a point of it lies."""
 
     image: np.ndarray
     scale: float
@@ -28,9 +28,9 @@ class Canvas(NamedTuple):
 
 
 def search(network: Scrfd, picture: np.ndarray) -> tuple[Candidates, int]:
-    """Faces of a picture [H, W, 3] uint8, and how many quarter turns (numpy.rot90) make them upright.
+    """Faces of an image [H, W, 3] uint8, and how many quarter turns (numpy.rot90) make them upright.
 
-    The candidates are in pixels of the picture after these turns. Upright it stays unless another turn suits its
+    The candidates are in pixels of the image after these turns. Upright it stays unless another turn suits its
     largest faces better by a margin.
     """
     base = shrunk(picture, SIDE)
@@ -48,7 +48,7 @@ def search(network: Scrfd, picture: np.ndarray) -> tuple[Candidates, int]:
 
 
 def search_finely(network: Scrfd, picture: np.ndarray, known: Candidates) -> Candidates:
-    """Known faces of an upright picture [H, W, 3] and those of one more, finer search of all of it."""
+    """Known faces of an upright image [H, W, 3] and those of one more, finer search of all of it."""
     base = np.ascontiguousarray(shrunk(picture, FINE_SIDE))
     found = scaled(network(base[None], MIN_SCORE)[0], max(picture.shape[:2]) / max(base.shape[:2]))
     return suppress(join([known, found]))
@@ -60,7 +60,7 @@ def longer_sides(found: Candidates) -> np.ndarray:
 
 
 def best_turn(network: Scrfd, picture: np.ndarray, boxes: np.ndarray) -> int:
-    """How many quarter turns make the largest of the boxes [K, 4] of a picture upright, for all of them together."""
+    """How many quarter turns make the largest of the boxes [K, 4] of an image upright, for all of them together."""
     if not len(boxes):
         return 0
     largest = np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable")[:ASKED]
@@ -70,14 +70,14 @@ def best_turn(network: Scrfd, picture: np.ndarray, boxes: np.ndarray) -> int:
 
 
 def shrunk(picture: np.ndarray, side: int) -> np.ndarray:
-    """A picture [H, W, 3] uint8 of at most `side` pixels on its longer side, averaged."""
+    """An image [H, W, 3] uint8 of at most `side` pixels on its longer side, averaged."""
     ratio = max(picture.shape[:2]) / side
     size = (max(1, round(picture.shape[1] / ratio)), max(1, round(picture.shape[0] / ratio)))
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if ratio > 1 else picture
 
 
 def on_canvas(picture: np.ndarray) -> Canvas:
-    """Put a picture [H, W, 3] uint8 into the middle of the canvas, shrunk if need be, with a border of a quarter."""
+    """Put an image [H, W, 3] uint8 into the middle of the canvas, shrunk if need be, with a border of a quarter."""
     height, width = picture.shape[:2]
     scale = min(1.0, CANVAS / (max(height, width) * (1 + 2 * BORDER)))
     shift = (CANVAS - 1) / 2 - scale * (np.array([width, height]) - 1) / 2  # [2]
@@ -86,7 +86,7 @@ def on_canvas(picture: np.ndarray) -> Canvas:
 
 
 def _off_canvas(found: Candidates, canvas: Canvas, turn: int) -> Candidates:
-    """Candidates in pixels of the picture, of those found on its canvas after `turn` quarter turns."""
+    """Candidates in pixels of the image, of those found on its canvas after `turn` quarter turns."""
     boxes = turn_boxes(found.boxes, -turn, CANVAS, CANVAS)
     points = turn_points(found.landmarks, -turn, CANVAS, CANVAS)
     boxes = (boxes - np.tile(canvas.shift, 2)) / canvas.scale
@@ -94,18 +94,18 @@ def _off_canvas(found: Candidates, canvas: Canvas, turn: int) -> Candidates:
 
 
 def scaled(found: Candidates, ratio: float) -> Candidates:
-    """Candidates in pixels of a picture `ratio` times as large; the coordinate of a pixel is that of its centre."""
+    """Candidates in pixels of an image `ratio` times as large; the coordinate of a pixel is that of its centre."""
     boxes, points = ((part + 0.5) * ratio - 0.5 for part in (found.boxes, found.landmarks))
     return Candidates(boxes, points, found.scores)
 
 
 def turn_points(points: np.ndarray, turns: int, width: int, height: int) -> np.ndarray:
-    """Where points [..., 2] (x, y) of a picture of this size lie after numpy.rot90 turned it so many times."""
+    """Where points [..., 2] (x, y) of an image of this size lie after numpy.rot90 turned it so many times."""
     x, y = points[..., 0], points[..., 1]
     return np.stack([(x, y), (y, width - 1 - x), (width - 1 - x, height - 1 - y), (height - 1 - y, x)][turns % 4], -1)
 
 
 def turn_boxes(boxes: np.ndarray, turns: int, width: int, height: int) -> np.ndarray:
-    """Boxes [K, 4] of a picture of this size after numpy.rot90 turned it so many times."""
+    """Boxes [K, 4] of an image of this size after numpy.rot90 turned it so many times."""
     corners = turn_points(boxes.reshape(-1, 2, 2), turns, width, height)  # [K, 2, 2]
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)

@@ -1,4 +1,4 @@
-"""Pictures of results: a photo with its estimated ages, a face beside its predicted distribution."""
+"""Images of results: a photo with its estimated ages, a face beside its predicted distribution."""
 
 import struct
 import zlib
@@ -16,7 +16,7 @@ from common.faces.photo_files import SOFTWARE
 from common.figures import BLUE, ORANGE, new_figure, save_figure
 from common.inference.faces_drawn import draw_faces
 
-MARKS = (("--", "black"), ("-", ORANGE), (":", "black"))  # of the ages in a picture of votes
+MARKS = (("--", "black"), ("-", ORANGE), (":", "black"))  # of the ages in an image of votes
 PNG_HEAD = 33  # bytes of a PNG file before its second chunk: signature and header
 
 
@@ -62,7 +62,7 @@ def save_drawing(image: Image.Image, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png[:PNG_HEAD] + mark + png[PNG_HEAD:])
     except OSError as error:
-        raise DataError(f"The picture cannot be written to {path} ({error.strerror}).") from None
+        raise DataError(f"The image cannot be written to {path} ({error.strerror}).") from None
 
 
 def draw_distribution(crop: np.ndarray, ages: np.ndarray, log_probs: np.ndarray, marks: dict, path: Path) -> None:

@@ -108,7 +108,7 @@ class Estimates(NamedTuple):
 
 
 class BaseEstimates(NamedTuple):
-    """What the base says of M faces, in their order among all results.
+    """What the base predicts of M faces, in their order among all results.
 
     results: one for each face and each image without one; place [M]: theirs in it; faces [M]; spread [M] years;
     crops: [S, S, 3] uint8 each, where they were asked for; stopped: whether Ctrl-C ended it.

@@ -14,7 +14,7 @@ def draw_evidence(faces: Sequence[FaceAge], folder: Path) -> None:
     """Draw each face that holds its evidence beside its references of the training bank into `folder`; prints where.
 
     Where the age is not the one by these references (own ones, a gate), both are marked. Raises DataError where a
-    picture cannot be written.
+    image cannot be written.
     """
     drawn = [(number, face) for number, face in enumerate(faces) if face.evidence is not None]
     for number, face in drawn:

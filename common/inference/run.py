@@ -87,7 +87,7 @@ def _infer_shard(options: Kind, load: Callable[[Kind], EstimatesFaces], manifest
 def estimate(pipeline: EstimatesFaces, manifest: pd.DataFrame, options: InferenceOptions) -> Estimates:
     """Estimate the inputs of a manifest as the options ask; raises UserError."""
     if options.fast:
-        pipeline.base.compute_in_8_bits()
+        pipeline.base.use_int8()
     if options.mode == "bypass":
         pipeline = pipeline.bypass()
     if options.mode == "oracle" and not (manifest["age"].notna() | (manifest["age_min"] == manifest["age_max"])).all():

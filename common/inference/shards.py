@@ -48,7 +48,7 @@ def take_shard(
 def settings_digest(manifest: pd.DataFrame, options: InferenceOptions) -> str:
     """Ten letters that change with the options, the manifest, the crops, the weights or the references.
 
-    Of pictures in files the sizes count here, their bytes in `is_current`. Raises DataError if weights or references
+    Of images in files the sizes count here, their bytes in `is_current`. Raises DataError if weights or references
     are not there.
     """
     assert options.manifest
@@ -71,7 +71,7 @@ def _is_prepared(options: InferenceOptions) -> bool:
 
 
 def is_current(file: Path, rows: pd.DataFrame, options: InferenceOptions) -> bool:
-    """Whether the table of a shard is of its rows of the manifest and of the pictures' bytes as they are now."""
+    """Whether the table of a shard is of its rows of the manifest and of the images' bytes as they are now."""
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             stored = [(row["path"], row["id"]) for row in csv.DictReader(stream) if None not in row.values()]
@@ -120,7 +120,7 @@ def infer_in_shards(options: InferenceOptions, manifest: pd.DataFrame) -> pd.Dat
     owner = owners(len(manifest), count, options.batch_size)
     for index, file in enumerate(files):
         if file.is_file() and not is_current(file, manifest[owner == index], options):
-            file.unlink()  # of other pictures under the same names
+            file.unlink()  # of other images under the same names
     missing = [Shard(index, count) for index, file in enumerate(files) if not file.is_file()]
     if len(missing) < count:
         print(f"{count - len(missing)} of {count} shards are there from an earlier run.")

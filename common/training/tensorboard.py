@@ -19,7 +19,7 @@ def log_grid(writer: SummaryWriter, images: Tensor, step: int) -> None:
 
 
 def batch_grid(images: Tensor) -> np.ndarray:
-    """Up to 16 images of a batch [B, 3, I, I] float in 0..1, evenly spaced, as one picture [H, W, 3] uint8.
+    """Up to 16 images of a batch [B, 3, I, I] float in 0..1, evenly spaced, as one image [H, W, 3] uint8.
 
     The images lie in rows of up to 8 on white, W being 8 · (I + 4) + 4 where there are 8 or more of them.
     """

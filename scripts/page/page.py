@@ -58,7 +58,7 @@ def ask_for_bank(pipeline: AgePipeline) -> ReferenceBank | None:
 
 
 def show(result: Estimated) -> None:
-    """Ages, pictures, what could not be used, and the table to download."""
+    """Ages, images, what could not be used, and the table to download."""
     table = result.table
     for row in table[~answered(table)].itertuples():
         st.error(f"{row.path}: {row.status}")
@@ -70,7 +70,7 @@ def show(result: Estimated) -> None:
         st.image(photo)
     if result.faces:
         st.subheader("What the faces were compared with")
-        st.caption("The bank holds no pictures: only the ages of its faces and what each of them says.")
+        st.caption("The bank holds no images: only the ages of its faces and what each of them says.")
     for face in result.faces:
         st.image(face)
     st.download_button("Download the table (CSV)", to_csv(table), "ages.csv", "text/csv")
@@ -81,7 +81,7 @@ def page(weights: str) -> None:
     st.set_page_config("Age by difference", layout="centered")
     st.title("Age by difference")
     st.caption(
-        f"Apparent age from one picture, wrong by several years as a rule; the span holds the age {PROBABILITY:.0%} of "
+        f"Apparent age from one image, wrong by several years as a rule; the span holds the age {PROBABILITY:.0%} of "
         "the time on photos like those it was calibrated on. Nothing leaves this machine. Not for decisions on people."
     )
     pipeline = pipeline_of(weights)

@@ -1,4 +1,4 @@
-"""From listed pictures to references: which face of a picture is the person's, and what the base says of it."""
+"""From listed images to references: which face of an image is the person's, and what the base predicts of it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from scripts.references.sources import Picture
 
 SMALL = 0.25  # a face whose side is a smaller part of the largest one's is background
 MATCH_RATE = 0.01  # probability that a stranger's face is taken for the person
-MARGIN = 0.1  # distance by which the person's face must be nearer than any other face of the picture
+MARGIN = 0.1  # distance by which the person's face must be nearer than any other face of the image
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A picture that was read: the crops of its faces, each [S, S, 3] uint8, and its id; one face is to be chosen."""
+    """An image that was read: the crops of its faces, each [S, S, 3] uint8, and its id; one face is to be chosen."""
 
     picture: Picture
     number: str
@@ -34,7 +34,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Entered:
-    """The references made of pictures, the picture of each id in them, and (name, sentence) of each one left out."""
+    """The references made of images, the image of each id in them, and (name, sentence) of each one left out."""
 
     bank: ReferenceBank
     pictures: dict[str, Picture]
@@ -47,7 +47,7 @@ def enter_pictures(
     crops_given: bool,
     encoder: IdentityEncoder | None = None,
 ) -> tuple[ReferenceBank, list[str]]:
-    """The bank of all usable pictures, and a line for each one left out; raises DataError if none is left.
+    """The bank of all usable images, and a line for each one left out; raises DataError if none is left.
 
     With an encoder the bank holds identities.
     """
@@ -62,7 +62,7 @@ def enter(
     encoder: IdentityEncoder,
     identities: bool,
 ) -> Entered:
-    """The references of all usable pictures, with identities if asked for; raises DataError if none is left."""
+    """The references of all usable images, with identities if asked for; raises DataError if none is left."""
     candidates, problems = read_candidates(pictures, pipeline, crops_given)
     chosen, unclear = choose_faces(candidates, encoder)
     problems += unclear
@@ -80,7 +80,7 @@ def enter(
     problems.sort(key=lambda problem: place[id(problem[0])])
     if not chosen:
         raise DataError(
-            f"Not one of {len(pictures)} pictures could be used" + (f"; {problems[0][1]}" if problems else ".")
+            f"Not one of {len(pictures)} images could be used" + (f"; {problems[0][1]}" if problems else ".")
         )
     bank = ReferenceBank(
         embeddings[good], np.array([candidate.picture.age for candidate in chosen], np.float32),
@@ -95,7 +95,7 @@ def enter(
 def read_candidates(
     pictures: list[Picture], pipeline: AgePredictBasicPipeline, crops_given: bool
 ) -> tuple[list[Candidate], list[tuple[Picture, str]]]:
-    """The pictures that show a face at a known age, each picture once, and a sentence for each of the others."""
+    """The images that show a face at a known age, each image once, and a sentence for each of the others."""
     candidates, problems, first, background = [], [], {}, 0
     for picture in tqdm(pictures, unit="picture", disable=len(pictures) < 20):
         try:
@@ -111,12 +111,12 @@ def read_candidates(
         background += ignored > 0
         candidates.append(Candidate(picture, number, faces))
     if background:
-        print(f"background: of {background} pictures faces less than a quarter as large as the largest were not used")
+        print(f"background: of {background} images faces less than a quarter as large as the largest were not used")
     return candidates, problems
 
 
 def _copy_of(picture: Picture, first: Picture) -> str:
-    told = f"{picture.name}: the same picture as {first.name}"
+    told = f"{picture.name}: the same image as {first.name}"
     labels = [f"{one.age:.1f} years" + (f", {one.person}" if one.person else "") for one in (first, picture)]
     return told if labels[0] == labels[1] else f"{told}, which enters as {labels[0]} and not as {labels[1]}"
 
@@ -124,7 +124,7 @@ def _copy_of(picture: Picture, first: Picture) -> str:
 def faces_of(
     picture: Picture, pipeline: AgePredictBasicPipeline, crops_given: bool
 ) -> tuple[str, list[np.ndarray], int]:
-    """Id of a picture, crops [S, S, 3] of its faces, and how many small ones were ignored.
+    """Id of an image, crops [S, S, 3] of its faces, and how many small ones were ignored.
 
     Raises ImageError if its age or its face cannot be used.
     """
@@ -151,9 +151,9 @@ def _side(face: FaceCrop) -> float:
 def choose_faces(
     candidates: Sequence[Candidate], encoder: IdentityEncoder
 ) -> tuple[list[Candidate], list[tuple[Picture, str]]]:
-    """The pictures with the one face that is the person's, and a sentence for each whose face is not clear.
+    """The images with the one face that is the person's, and a sentence for each whose face is not clear.
 
-    Of a picture with several faces it is the one that the same person's pictures with a single face show.
+    Of an image with several faces it is the one that the same person's images with a single face show.
     """
     alone = {}
     for candidate in candidates:

@@ -22,7 +22,7 @@ def inspect_bank(path: Path, corrector: Corrector) -> None:
     ages, several = bank.ages, int((photos > 1).sum())
     print(f"{len(bank)} references, ages {ages.min():.0f} to {ages.max():.0f}, median {np.median(ages):.0f}")
     unnamed = int((~bank.named).sum())
-    print(f"{len(people)} named people, {several} of them with several pictures; {unnamed} pictures unnamed")
+    print(f"{len(people)} named people, {several} of them with several images; {unnamed} images unnamed")
     print("identities: " + ("none (built without --identities)" if bank.identity is None else "yes, for --person auto"))
     known = bank.estimates.astype(float)
     residual = bank.ages - known
@@ -46,10 +46,10 @@ def inspect_bank(path: Path, corrector: Corrector) -> None:
 
 
 def refuse_picture(path: Path) -> None:
-    """Raise DataError for a file that is no drawing of ours: a picture of somebody's own is not drawn over."""
+    """Raise DataError for a file that is no drawing of ours: an image of somebody's own is not drawn over."""
     if not path.exists():
         return
     with path.open("rb") as file:
         if is_drawing(file.read(DRAWING_HEAD)):
             return
-    raise DataError(f"{path}, where the bank would be drawn, is another picture; move it or rename the bank.")
+    raise DataError(f"{path}, where the bank would be drawn, is another image; move it or rename the bank.")

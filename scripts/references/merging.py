@@ -17,7 +17,7 @@ SHOWN = 20  # photos named one by one that are only to be looked at
 def merge(old: ReferenceBank | None, new: ReferenceBank) -> tuple[ReferenceBank, list[str]]:
     """The bank `old` with the references of `new`, and what to say of it.
 
-    A picture that is in both takes the age, person and face of `new`, but keeps its person where `new` names none.
+    An image that is in both takes the age, person and face of `new`, but keeps its person where `new` names none.
     """
     if old is None:
         return new, []
@@ -41,7 +41,7 @@ def merge(old: ReferenceBank | None, new: ReferenceBank) -> tuple[ReferenceBank,
         counts = ((aged, "age"), (renamed, "person"))
         said += [_corrected(int(which.sum()), what) for which, what in counts if which.any()]
         if not changed.all():
-            said.append(f"in the bank already: {int((~changed).sum())} of {len(new)} pictures")
+            said.append(f"in the bank already: {int((~changed).sum())} of {len(new)} images")
     bank = ReferenceBank(**parts, fingerprint=old.fingerprint, identity=identity)
     return (one_spelling(bank) if known.all() else concatenate([bank, new.rows(~known)])), said
 
@@ -87,7 +87,7 @@ def without_outliers(entered: Entered, old: ReferenceBank | None, keep: bool) ->
         for row in np.flatnonzero(gross)
     ]
     if gross.all():
-        raise DataError(f"Not one of {len(bank)} pictures could be used; {problems[0][1]}")
+        raise DataError(f"Not one of {len(bank)} images could be used; {problems[0][1]}")
     return replace(entered, bank=bank.rows(~gross), problems=entered.problems + problems)
 
 

@@ -1,4 +1,4 @@
-"""What a folder or a table says of the pictures that are to enter a bank: files, ages, people."""
+"""What a folder or a table says of the images that are to enter a bank: files, ages, people."""
 
 import argparse
 import re
@@ -20,7 +20,7 @@ BY_EXIF, BY_NAME = "EXIF", "name"
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to enter: its file, the name it is reported by, its age in years (or why there is none), person.
+    """One image to enter: its file, the name it is reported by, its age in years (or why there is none), person.
 
     `dated` says what its date was read from (BY_EXIF, BY_NAME), if one was.
     """
@@ -47,10 +47,10 @@ def expression(text: str) -> re.Pattern:
 
 
 def list_sources(arguments: argparse.Namespace) -> list[Picture]:
-    """The pictures of a folder or of a CSV; raises DataError if these say no ages at all."""
+    """The images of a folder or of a CSV; raises DataError if these say no ages at all."""
     pictures = pictures_of_folder(arguments) if arguments.source.is_dir() else pictures_of_table(arguments)
     if not pictures:
-        raise DataError(f"{arguments.source} names no pictures.")
+        raise DataError(f"{arguments.source} names no images.")
     for source in (BY_EXIF, BY_NAME):
         count = sum(picture.dated == source for picture in pictures)
         if count:
@@ -83,7 +83,7 @@ def _same_date(first: str, second: str) -> bool:
 
 
 def pictures_of_table(arguments: argparse.Namespace) -> list[Picture]:
-    """Pictures named by a CSV, whose paths are relative to it; dates it does not state are looked for in the photos."""
+    """Images named by a CSV, whose paths are relative to it; dates it does not state are looked for in the photos."""
     table, births = own_columns(read_table(arguments.source), arguments), read_births(arguments.births)
     by_date = "birth_date" in table.columns or births
     if "path" not in table.columns or not (by_date or {"age", "age_min", "age_max"} & set(table.columns)):
@@ -132,7 +132,7 @@ def stated_age(numbers: np.ndarray) -> float | str | None:
 
 
 def pictures_of_folder(arguments: argparse.Namespace) -> list[Picture]:
-    """Pictures of a folder; one below a folder within it shows the person of that folder's name (if it is no date)."""
+    """Images of a folder; one below a folder within it shows the person of that folder's name (if it is no date)."""
     if not (arguments.births or arguments.age_pattern):
         raise DataError("A folder needs ages: give --births CSV or --age-pattern REGEX (or a CSV as --source).")
     births, pictures = read_births(arguments.births), []

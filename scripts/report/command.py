@@ -46,7 +46,7 @@ def check_words(arguments: argparse.Namespace) -> None:
     if arguments.save:
         check_out(arguments.save)
     if arguments.out.suffix.lower() in IMAGE_SUFFIXES:
-        raise DataError(f"{arguments.out} has the name of a picture; give --out a name like report.html.")
+        raise DataError(f"{arguments.out} has the name of an image; give --out a name like report.html.")
     if arguments.split and not arguments.manifest:
         raise DataError("--split needs --manifest.")
 

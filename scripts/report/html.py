@@ -1,4 +1,4 @@
-"""An analysis report as one self-contained HTML file: pictures inlined as base64, nothing loaded from elsewhere.
+"""An analysis report as one self-contained HTML file: images inlined as base64, nothing loaded from elsewhere.
 
 The pages are well-formed XML too, so that a test can read the figures back.
 """
@@ -51,7 +51,7 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A heading and what is below it: a str is a paragraph, a list of pictures a gallery of faces."""
+    """A heading and what is below it: a str is a paragraph, a list of images a gallery of faces."""
 
     heading: str
     parts: Sequence[str | Table | Picture | list[Picture]]
@@ -82,7 +82,7 @@ def parts_table(name: str, caption: str, table: pd.DataFrame) -> Table:
 def analysis_sections(table: pd.DataFrame, crops: dict[str, np.ndarray], probability: float | None) -> list[Section]:
     """Everything a report says of one checked predictions table.
 
-    `crops` has pictures [S, S, 3] uint8 by id (of the worst faces; may be empty); `probability` is what the intervals
+    `crops` has images [S, S, 3] uint8 by id (of the worst faces; may be empty); `probability` is what the intervals
     of the table aim at. Raises DataError if no estimated face has a known age.
     """
     rows = measure.exact_rows(table)

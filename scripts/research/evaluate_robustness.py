@@ -1,4 +1,4 @@
-"""How far an estimate moves when the picture changes and the face does not: colour, detail, proportions, background.
+"""How much an estimate change when the image changes and the face does not: colour, detail, proportions, background.
 
     python scripts/research/evaluate_robustness.py --data data/prepared/utkface --split val --limit 500 --out val.csv
     python scripts/research/evaluate_robustness.py --manifest photos.csv --out robustness_photos.csv

@@ -1,4 +1,4 @@
-"""What the base looks at: how far its estimate moves when a part of the crop is blurred away, and whom it thinks of.
+"""What the base looks at: how much its estimate change when a part of the crop is blurred away, and whom it thinks of.
 
     python scripts/research/explain_estimates.py --data data/prepared/utkface --split val --limit 250 --out moves.csv
     python scripts/research/explain_estimates.py --manifest photos.csv --out saliency_photos.csv

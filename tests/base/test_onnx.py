@@ -50,7 +50,7 @@ def test_the_graph_says_what_the_weights_say(folder, count):
 
 @pytest.fixture(scope="module")
 def fast_folder(folder, tmp_path_factory):
-    """The same weights with a second graph in 8 bits, calibrated on other crops than it is tried on."""
+    """The same weights with a second graph in INT8, calibrated on other crops than it is tried on."""
     fast = shutil.copytree(folder, tmp_path_factory.mktemp("fast") / "weights")
     images = torch.from_numpy(np.random.default_rng(3).random((40, 3, 48, 48), np.float32))
     export_fast(fast, images)
@@ -59,7 +59,7 @@ def fast_folder(folder, tmp_path_factory):
 
 def test_the_graph_in_8_bits_says_about_the_same(fast_folder):
     exact, fast = (AgePredictBasicPipeline.from_weights(fast_folder, "cpu") for _ in range(2))
-    fast.compute_in_8_bits()
+    fast.use_int8()
     one, other = exact.predict(crops(19)), fast.predict(crops(19))
     assert fast.graph is not exact.graph and np.array_equal(fast.predict(crops(19)).ages, other.ages)
     apart = np.linalg.norm(one.embeddings - other.embeddings, axis=1) / np.linalg.norm(one.embeddings, axis=1)
@@ -76,7 +76,7 @@ def test_convolutions_are_in_8_bits_and_the_head_is_not(fast_folder):
 
 def test_without_a_graph_in_8_bits_one_sentence_says_how_to_make_it(folder, capsys):
     with pytest.raises(WeightsError, match=r"export_onnx\.py --weights DIR --fast"):
-        AgePredictBasicPipeline.from_weights(folder, "cpu").compute_in_8_bits()
+        AgePredictBasicPipeline.from_weights(folder, "cpu").use_int8()
     assert infer2(["--weights", str(folder), "--fast"]) == 2
     assert "export_onnx.py --weights DIR --fast" in capsys.readouterr().err
 
@@ -113,7 +113,7 @@ def test_a_graph_of_other_weights_is_refused(fast_folder, tmp_path, file):
     settings = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(settings | {MADE_OF[file]: "0" * 40}))
     with pytest.raises(WeightsError, match=f"{file} was not made of the weights beside it"):
-        AgePredictBasicPipeline.from_weights(other, "cpu").compute_in_8_bits()
+        AgePredictBasicPipeline.from_weights(other, "cpu").use_int8()
 
 
 def test_the_script_checks_what_it_writes(folder, tmp_path, capsys):
@@ -135,17 +135,17 @@ def test_the_released_graph_is_that_of_the_released_weights():
 
 def test_the_released_graph_in_8_bits_is_near_the_other():
     exact, fast = (AgePredictBasicPipeline.from_weights(RELEASED, "cpu") for _ in range(2))
-    fast.compute_in_8_bits()
+    fast.use_int8()
     random = np.random.default_rng(0)
     faces = np.stack([render_face(sample_identity(random), age, 0, random) for age in np.linspace(1, 90, 24)])
     apart = np.abs(fast.predict(faces).ages - exact.predict(faces).ages)
-    assert 0 < apart.mean() < 4  # drawn faces are unlike those it is calibrated on: photos differ by 0.5
+    assert 0 < apart.mean() < 4  # synthetic faces are unlike those it is calibrated on: photos differ by 0.5
 
 
 def test_8_bits_do_not_overflow_whatever_the_processor():
     """Sums of 8-bit products saturate on processors without VNNI: the portrait was then read as 19 instead of 31."""
     exact, fast = (AgePredictBasicPipeline.from_weights(RELEASED, "cpu") for _ in range(2))
-    fast.compute_in_8_bits()
+    fast.use_int8()
     crop = exact.faces(skimage.data.astronaut())[0].crop
     assert abs(fast.predict([crop]).ages[0] - exact.predict([crop]).ages[0]) < 1.5
     weights = [

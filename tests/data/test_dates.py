@@ -103,7 +103,7 @@ def test_hostile_exif_is_no_date(tmp_path):
             (tmp_path / "x.jpg").write_bytes(broken)
             assert isinstance(exif_date(tmp_path / "x.jpg"), str)
     assert exif_date(tmp_path / "missing.jpg") == exif_date(tmp_path) == ""
-    (tmp_path / "no.jpg").write_bytes(b"no picture")
+    (tmp_path / "no.jpg").write_bytes(b"no image")
     assert exif_date(tmp_path / "no.jpg") == ""
 
 

@@ -1,4 +1,4 @@
-"""A prepared set whose source, files or writers change between two runs: every row stays its picture's."""
+"""A prepared set whose source, files or writers change between two runs: every row stays its image's."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ SIZE = 32
 
 
 def draw(path: Path, number: int) -> None:
-    """A picture that is like no other."""
+    """An image that is like no other."""
     pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(path)
 
@@ -36,7 +36,7 @@ def label(folder: Path, ages: dict[str, float]) -> None:
 
 @pytest.fixture
 def album(tmp_path) -> dict[str, float]:
-    """Forty pictures with ages, labelled in tmp_path/labels.csv."""
+    """Forty images with ages, labelled in tmp_path/labels.csv."""
     ages = {f"{number:02d}.png": 20.0 + number for number in range(40)}
     for number, name in enumerate(ages):
         draw(tmp_path / name, number)
@@ -50,7 +50,7 @@ def words(folder: Path, *more: str) -> list[str]:
 
 
 def check(folder: Path, ages: dict[str, float]) -> pd.DataFrame:
-    """Every row of the prepared set is its picture's, and all pictures are there; the manifest."""
+    """Every row of the prepared set is its image's, and all images are there; the manifest."""
     prepared = load_prepared(folder / "out")
     assert sorted(prepared.manifest["path"]) == sorted(ages)
     for row, record in enumerate(prepared.manifest.itertuples()):
@@ -61,7 +61,7 @@ def check(folder: Path, ages: dict[str, float]) -> pd.DataFrame:
 
 
 def cut_off(folder: Path, monkeypatch, after: int = 25) -> None:
-    """Start a preparation that ends after so many pictures."""
+    """Start a preparation that ends after so many images."""
     make, made = prepare_crops.CropMaker.__call__, []
 
     def stopping(self, entry, data):
@@ -111,7 +111,7 @@ def test_a_finished_set_takes_over_what_changed_and_says_so(tmp_path, album, cap
     monkeypatch.setattr(prepare_crops.CropMaker, "__call__", noting)
     capsys.readouterr()
     assert prepare_data.main(words(tmp_path)) == 0
-    assert "2 labels changed, 1 pictures exchanged, 2 pictures added, 1 gone" in capsys.readouterr().out
+    assert "2 labels changed, 1 images exchanged, 2 images added, 1 gone" in capsys.readouterr().out
     assert sorted(made) == ["08.png", "new.png", "newer.png"] and crops_digest(tmp_path / "out") != first
     check(tmp_path, album)
     assert prepare_data.main(words(tmp_path)) == 0

@@ -224,7 +224,7 @@ def test_synthetic_set(synthetic_set):
         (("utkface", "--out", "{}/out"), "needs --source"),
         (("utkface", "--source", "{}/nowhere", "--out", "{}/out"), "nothing at"),
         (("utkface", "--source", "{}/text.tar", "--out", "{}/out"), "neither a folder nor a readable tar"),
-        (("utkface", "--source", "{}/empty", "--out", "{}/out"), "holds no picture with a utkface label"),
+        (("utkface", "--source", "{}/empty", "--out", "{}/out"), "holds no image with a utkface label"),
         (("fairface", "--source", "{}/empty", "--out", "{}/out"), "holds no labels.csv"),
         (("csv", "--source", "{}/empty", "--out", "{}/out"), "no CSV file"),
         (("synthetic", "--count", "4", "--out", "{}/text.tar"), "is a file"),

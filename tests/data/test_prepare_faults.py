@@ -15,7 +15,7 @@ from scripts import prepare_data
 
 
 def picture(number: int, kind: str = "PNG") -> bytes:
-    """A picture that is like no other."""
+    """An image that is like no other."""
     pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC).save(stream, kind)
@@ -24,7 +24,7 @@ def picture(number: int, kind: str = "PNG") -> bytes:
 
 @pytest.fixture
 def words(tmp_path) -> list[str]:
-    """The command that prepares ten labelled pictures."""
+    """The command that prepares ten labelled images."""
     names = [f"{number}.png" for number in range(10)]
     for number, name in enumerate(names):
         (tmp_path / name).write_bytes(picture(number))

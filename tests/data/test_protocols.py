@@ -41,7 +41,7 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
 
 
 def random_set(seed: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """Persons of 1 to 12 pictures, some pictures of nobody known, and near-copies of pictures under another name."""
+    """Persons of 1 to 12 images, some images of nobody known, and near-copies of images under another name."""
     random = np.random.default_rng(seed)
     person = [f"p{number}" for number in range(random.integers(6, 20)) for _ in range(random.integers(1, 13))]
     person += [""] * int(random.integers(0, 10))
@@ -228,7 +228,7 @@ def test_split_files_come_back(tmp_path):
         ("official-folds", {"fold": ""}, "column 'fold'"),
         ("official", {"official": "train"}, "nothing to test on"),
         ("leave-one-person-out", {"person": "a"}, "nothing beside it"),
-        ("list", {}, "names no picture"),
+        ("list", {}, "names no image"),
     ],
 )
 def test_protocols_that_do_not_fit_the_set(protocol, columns, message):

@@ -22,7 +22,7 @@ from tests.conftest import REPOSITORY
 
 @pytest.fixture
 def prepare(tmp_path):
-    """Write files {name: bytes or text, None a picture of its own}, prepare them, return the manifest by path."""
+    """Write files {name: bytes or text, None an image of its own}, prepare them, return the manifest by path."""
     random = np.random.default_rng(0)
 
     def picture() -> bytes:
@@ -233,7 +233,7 @@ def test_a_picture_listed_twice_is_used_once(prepare):
         ("appareal", "a.txt", "holds no gt_avg_train.csv"),
         ("adience", "fold_0_data.txt", "fold_0_data.txt has no column 'original_image'"),
         ("imdbclean", "imdb_train_new.csv", "imdb_train_new.csv has no column 'filename'"),
-        ("agedb", "a.txt", "holds no picture with a agedb label"),
+        ("agedb", "a.txt", "holds no image with a agedb label"),
     ],
 )
 def test_mistakes_are_one_sentence(kind, file, message, tmp_path, capsys):
@@ -343,7 +343,7 @@ def test_pictures_of_another_set_and_listed_ones_are_left_out(tmp_path):
     more = ["--apart-from", str(tmp_path / "p_theirs"), "--leave-out", str(tmp_path / "dropped.csv")]
     assert main([*words["ours"], *more]) == 0
     assert load_prepared(tmp_path / "p_ours").manifest["path"].tolist() == ["0.jpg", "2.jpg", "3.jpg"]
-    copied = "shows the same picture as one of p_theirs"
+    copied = "shows the same image as one of p_theirs"
     assert left_out(tmp_path / "p_ours") == {"1.jpg": "somebody else", "4.jpg": copied, "5.jpg": copied}
     assert load_prepared(tmp_path / "p_theirs").manifest.equals(before)
     assert main([*words["ours"], *more[:2]]) == 2  # other settings

@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY
 WHOLE = {
     "utkface": (18_308, "d8a0542d14d04e995baeee878dee2522f4be4eae465db7711bdf85bf209c4e81"),
     "fairface": (44_947, "ec1eaf8b2fbac4245042db65afa9ab48f4426684e9e8f1383ab5d3fb5513a7f2"),
-}  # pictures, digest
+}  # images, digest
 PART = {
     "utkface": ("UTKFace.tar", "73738247b9303a7c6b13036401177d5430856dd8acdbda1277d7723af8b51888"),
     "fairface": ("FairFace.tar", "d3a14325ed3f9218547649fb0d02de7e214477e5e3b01c2f1b745d93cc55d9a0"),

@@ -5,7 +5,7 @@ import pytest
 
 from common.difference import age_index
 from common.difference import bank as bank_module
-from common.difference.age_index import AgeIndex, whole_numbers
+from common.difference.age_index import AgeIndex, to_int8
 from common.difference.bank import EMPTY, ReferenceBank
 
 
@@ -32,7 +32,7 @@ def by_hand(own: ReferenceBank, look: np.ndarray, estimate: float, window: float
     return rows, similarity
 
 
-@pytest.mark.parametrize("large", [1, 500_000])  # from one reference on a coarse search, and an exact one
+@pytest.mark.parametrize("large", [1, 500_000])  # from one reference on a quantised search, and an exact one
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
 @pytest.mark.parametrize("seed", range(3))
 def test_every_query_gets_the_nearest_of_those_allowed(monkeypatch, large, block, seed):
@@ -82,15 +82,15 @@ def test_a_coarse_search_finds_the_nearest_and_says_their_exact_similarity():
     embeddings, ages = random.normal(size=(5000, 64)).astype(np.float16), random.integers(0, 100, 5000).astype(float)
     looks, middle, nobody = random.normal(size=(50, 64)).astype(np.float32), np.full(50, 50.0), [np.array([], int)] * 50
     looks /= np.linalg.norm(looks, axis=1, keepdims=True)
-    exact, coarse = AgeIndex(embeddings, ages), AgeIndex(embeddings, ages, coarse=True)
-    (values, rows), (said, found) = (index.nearest(looks, middle, 30, 20.0, nobody) for index in (exact, coarse))
-    assert coarse.unit.dtype == np.int8 and (np.abs(ages[found] - 50) <= 20).all()
+    exact, quantised = AgeIndex(embeddings, ages), AgeIndex(embeddings, ages, quantised=True)
+    (values, rows), (said, found) = (index.nearest(looks, middle, 30, 20.0, nobody) for index in (exact, quantised))
+    assert quantised.unit.dtype == np.int8 and (np.abs(ages[found] - 50) <= 20).all()
     recall = np.mean([len(set(one) & set(other)) / 30 for one, other in zip(rows, found, strict=True)])
     assert recall > 0.999 and np.sort(said) == pytest.approx(np.sort(values), abs=1e-5)
 
 
 def test_whole_numbers_stand_for_what_they_were():
-    numbers, scale = whole_numbers(np.array([[0.5, -1.0, 0.25], [0.0, 0.0, 0.0]]))
+    numbers, scale = to_int8(np.array([[0.5, -1.0, 0.25], [0.0, 0.0, 0.0]]))
     assert numbers.tolist() == [[64, -127, 32], [0, 0, 0]] and scale[0].item() == pytest.approx(1 / 127)
 
 

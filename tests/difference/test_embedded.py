@@ -23,7 +23,7 @@ def pipeline(tiny_run) -> AgePredictBasicPipeline:
 
 
 def prepare(folder, ages: dict[str, float], size: int, person: str = "") -> str:
-    """A prepared set of drawn pictures, all of them in the split `dar`."""
+    """A prepared set of drawn images, all of them in the split `dar`."""
     folder.mkdir(exist_ok=True)
     for number, name in enumerate(ages):
         if not (folder / name).exists():

@@ -38,10 +38,10 @@ def test_one_reference_counts_as_the_closed_form_says():
     settings = VoteSettings(limit=100)
     noise = settings.noise * (0.4 + 40 / 50)
     part = (settings.offset**2 + settings.bend**2) / (settings.offset**2 + settings.bend**2 + noise**2)
-    trust = 1 - 3 * settings.doubt * noise**2 / 25**2  # with one reference three times the doubt
+    trust = 1 - 3 * settings.shrinkage * noise**2 / 25**2  # with one reference three times the doubt
     assert trust > 0
     assert domain_shift(known, known, residual, settings)[0] == pytest.approx(trust * part * 25)
-    trust = 1 - 3 * settings.doubt * settings.personal_noise**2 / 25**2
+    trust = 1 - 3 * settings.shrinkage * settings.personal_noise**2 / 25**2
     expected = trust * 25 / (1 + settings.personal_weight)
     assert personal_shift(known, known, residual, settings)[0] == pytest.approx(expected)
 
@@ -133,7 +133,7 @@ def votes_of_a_domain(offset: float, head: float) -> tuple[np.ndarray, float]:
     user, nobody = UserReferences(own, estimates + head), np.array([], int)
     known = own.estimates.astype(float)
     fit = fit_domain(base, known, ages - known, SETTINGS)
-    return user.votes(base, base + head, np.arange(200), nobody)[0], fit.trust
+    return user.votes(base, base + head, np.arange(200), nobody)[0], fit.shrinkage
 
 
 def test_trusted_votes_replace_the_answer_of_the_training_bank():

@@ -99,7 +99,7 @@ def test_unusable_pictures_are_refused_by_name(tmp_path):
     cases = {
         "cut.jpg": (good[: len(good) // 2], "broken"),
         "zero.jpg": (b"", "empty"),
-        "text.jpg": (b"hello", "not a picture"),
+        "text.jpg": (b"hello", "not an image"),
         "dot.png": (encoded(Image.new("RGB", (1, 1)), "PNG"), "too small \\(1 x 1 px"),
     }
     for name, (data, message) in cases.items():

@@ -129,7 +129,7 @@ def test_whatever_the_mutation_only_a_picture_or_an_image_error_comes_out(kind):
 
 def test_a_small_file_never_takes_gigabytes():
     white = encoded("WEBP", Image.new("RGB", (6000, 4000)))
-    with pytest.raises(ImageError, match=r"x: the picture is too large for its kind; shrink it below 23 megapixels.$"):
+    with pytest.raises(ImageError, match=r"x: the image is too large for its kind; shrink it below 23 megapixels.$"):
         decode_image(white, "x")
 
 

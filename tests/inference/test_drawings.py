@@ -1,4 +1,4 @@
-"""Pictures of results say what the table says."""
+"""Images of results say what the table says."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from common.inference import drawings, faces_drawn
 
 @pytest.fixture
 def written(monkeypatch):
-    """The texts in the pictures that are drawn, in order."""
+    """The texts in the images that are drawn, in order."""
     texts = []
 
     def look(figure, path):
@@ -68,7 +68,7 @@ def test_photos_are_drawn_at_their_own_size_and_never_read_again(tmp_path, monke
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="The picture cannot be written to"):
+    with pytest.raises(DataError, match="The image cannot be written to"):
         drawings.save_drawing(Image.new("RGB", (20, 20)), tmp_path / "file" / "a.png")
 
 

@@ -1,4 +1,4 @@
-"""The command lines a user types, from drawn faces to ages, and every bad input a user can bring."""
+"""The command lines a user types, from synthetic faces to ages, and every bad input a user can bring."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def weights(tiny_run) -> str:
 
 @pytest.fixture(scope="module")
 def album(tmp_path_factory) -> Path:
-    """A folder with one good photo, three bad files and something that is no picture."""
+    """A folder with one good photo, three bad files and something that is no image."""
     folder = tmp_path_factory.mktemp("album")
     portrait = Image.fromarray(skimage.data.astronaut())
     portrait.save(folder / "good.jpg", quality=95)

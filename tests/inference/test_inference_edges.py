@@ -34,11 +34,11 @@ from tests.conftest import REPOSITORY
 
 @pytest.fixture
 def crops(tmp_path, tiny_run) -> list[str]:
-    """Six drawn crops, a broken one, and their manifest; the words that estimate them."""
+    """Six synthetic crops, a broken one, and their manifest; the words that estimate them."""
     faces, labels = generate_faces(6, 0, 48)
     for number, face in enumerate(faces):
         Image.fromarray(face).save(tmp_path / f"{number}.png")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     paths = [*(f"{number}.png" for number in range(6)), "broken.png"]
     ages = [*labels["age"].astype(str), "33"]
     pd.DataFrame({"path": paths, "age": ages, "id": [f"mine-{path}" for path in paths]}).to_csv(
@@ -141,7 +141,7 @@ def test_a_place_where_no_table_can_be_is_known_before_anything_is_estimated(tmp
         with pytest.raises(DataError, match="holds no predictions"):
             check_out(tmp_path / name)
     (tmp_path / "link.csv").symlink_to(tmp_path / "not_yet.png")
-    with pytest.raises(DataError, match="has the name of a picture"):
+    with pytest.raises(DataError, match="has the name of an image"):
         check_out(tmp_path / "link.csv")
     with pytest.raises(DataError, match="cannot be written to"):
         check_out(tmp_path / "words.csv" / "below" / "ages.csv")

@@ -30,7 +30,7 @@ COMMAND = [sys.executable, str(REPOSITORY / "AgeRegBaseline" / "AgeRegBaseline__
 
 @pytest.fixture
 def crops(tmp_path) -> Path:
-    """A folder of four drawn crops, of which one has a name that a spreadsheet would compute."""
+    """A folder of four synthetic crops, of which one has a name that a spreadsheet would compute."""
     folder = tmp_path / "crops"
     folder.mkdir()
     for name, face in zip(("a", "b", "c", "d"), generate_faces(4, 0, 48)[0], strict=True):
@@ -54,7 +54,7 @@ def test_people_get_a_short_table_and_a_manifest_all_columns(words, crops, tmp_p
     assert raw.startswith(b"\xef\xbb\xbf") and rows[0] == SHORT_COLUMNS
     assert [row[0] for row in rows[1:]] == ["'=1+1.png", "b.png", "./-broken.jpg"]
     assert read_predictions(tmp_path / "ages.csv")["path"].tolist() == names
-    assert rows[3][2:5] == ["", "", ""] and "not a picture" in rows[3][5]
+    assert rows[3][2:5] == ["", "", ""] and "not an image" in rows[3][5]
     pd.DataFrame({"path": names, "age": [20, 30, 40]}).to_csv(crops / "list.csv", index=False)
     assert infer2(["--manifest", str(crops / "list.csv"), *words[1:]]) == 1
     table = pd.read_csv(tmp_path / "ages.csv")

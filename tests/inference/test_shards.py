@@ -31,7 +31,7 @@ def crops(synthetic_set, tmp_path_factory) -> Path:
     table = prepared.manifest.iloc[:150].assign(path=[f"{number:03d}.png" for number in range(150)])
     for path, crop in zip(table["path"], prepared.crops, strict=False):
         Image.fromarray(crop).save(folder / path)
-    (folder / "003.png").write_bytes(b"no picture")
+    (folder / "003.png").write_bytes(b"no image")
     (folder / "140.png").unlink()
     table.to_csv(folder / "list.csv", index=False)
     return folder / "list.csv"
@@ -127,7 +127,7 @@ def test_shards_of_other_settings_are_never_merged(crops, tiny_run, tmp_path):
     assert len(shards(tmp_path)) == 3
 
 
-@pytest.mark.parametrize("change", ["rows lacking", "another picture"])
+@pytest.mark.parametrize("change", ["rows lacking", "another image"])
 def test_a_shard_that_is_not_of_these_pictures_is_done_again(crops, tiny_run, tmp_path, change):
     words = ["--manifest", str(crops), "--weights", str(tiny_run / "weights"), "--crops", "--device", "cpu"]
     words += ["--out", str(tmp_path / "ages.csv")]
@@ -142,7 +142,7 @@ def test_a_shard_that_is_not_of_these_pictures_is_done_again(crops, tiny_run, tm
         stored.write_text("\n".join(stored.read_text().splitlines()[:-1]) + "\n")
     else:  # of the same size, so that only its bytes tell
         picture.write_bytes(by_size[0].read_bytes().ljust(len(before), b"\0"))
-    assert infer_base([*words, "--processes", "2"]) == 1  # two pictures of the list cannot be read
+    assert infer_base([*words, "--processes", "2"]) == 1  # two images of the list cannot be read
     together = (tmp_path / "ages.csv").read_bytes()
     assert infer_base([*words[:-1], str(tmp_path / "one.csv")]) == 1
     picture.write_bytes(before)

@@ -1,4 +1,4 @@
-"""DiffPipeline6 from training to corrected ages, on drawn faces and on domains whose bias only references can tell."""
+"""DiffPipeline6 from training to corrected ages, on synthetic faces and on domains with a bias that references tell."""
 
 import json
 from pathlib import Path
@@ -268,7 +268,14 @@ def test_the_controls_in_one_table(weights, words, synthetic_set, tmp_path, caps
     assert controls([*command, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     table = pd.read_csv(out)
-    for name in ("base", "full", "(a) no references", "(b) permuted references", "(c) isotonic", "rival: median age"):
+    for name in (
+        "base",
+        "full",
+        "(a) no references",
+        "(b) permuted references",
+        "(c) isotonic",
+        "baseline: median age",
+    ):
         error = (table[table["variant"] == name]["age"] - table[table["variant"] == name]["true_age"]).abs().mean()
         (line,) = [row for row in printed.splitlines() if row.startswith(f"| {name} |")]
         assert float(line.split("|")[3]) == pytest.approx(error, abs=0.002)

@@ -1,4 +1,4 @@
-"""Ep3Pipeline from training to corrected ages on drawn faces (its head is in tests/pipelines/test_ep3_head.py)."""
+"""Ep3Pipeline from training to corrected ages on synthetic faces (its head is in tests/pipelines/test_ep3_head.py)."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""RangeClassOrdinalPipeline: its classes and its gate by hand, then from training to ages on drawn faces."""
+"""RangeClassOrdinalPipeline: its classes and its gate by hand, then from training to ages on synthetic faces."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import (
     numbers_wanted,
     range_class,
 )
-from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__gate import best_strength, class_names, gate_table
+from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__gate import best_gate_weight, class_names, gate_table
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__infer import calibration_error, table_lines
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__infer import main as infer
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__infer2 import main as infer2
@@ -119,7 +119,7 @@ def test_the_gate_takes_the_strength_that_pays_and_leaves_rare_classes_alone():
 def test_the_oracle_is_an_upper_bound_of_always_and_never():
     random = np.random.default_rng(0)
     truth, base, corrected = random.uniform(0, 80, (3, 200))
-    oracle = np.abs(best_strength(base, corrected, truth) - truth)
+    oracle = np.abs(best_gate_weight(base, corrected, truth) - truth)
     assert (oracle <= np.abs(base - truth) + 1e-9).all() and (oracle <= np.abs(corrected - truth) + 1e-9).all()
     lines = gate_table(base, corrected, base, truth, np.full(200, ""))
     assert f"| always | {np.abs(corrected - truth).mean():.3f} |" in lines[3] and "upper bound" in lines[5]

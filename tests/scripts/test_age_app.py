@@ -52,7 +52,7 @@ def test_a_bad_file_has_a_sentence_and_loses_nobody_else(pipeline, portrait):
     uploads = [Upload("a.jpg", b"hello"), Upload("same.png", portrait.read_bytes()), Upload("../same.png", b"")]
     table = estimate_uploads(uploads, pipeline, "full").table
     assert table["path"].tolist() == ["a.jpg", "same.png", "../same.png"]
-    assert "not a picture" in table["status"][0] and table["status"][1] == OK and "empty" in table["status"][2]
+    assert "not an image" in table["status"][0] and table["status"][1] == OK and "empty" in table["status"][2]
 
 
 def test_dated_photos_of_the_person_move_the_estimate_towards_their_ages(pipeline, portrait):
@@ -71,7 +71,7 @@ def test_dated_photos_of_the_person_move_the_estimate_towards_their_ages(pipelin
         albums[shift] = result.table["age"].item()
     alone = estimate_uploads([Upload("me.png", portrait.read_bytes())], pipeline, "full").table["age"].item()
     assert albums[-1] < alone - 3 and albums[1] > alone + 3
-    with pytest.raises(DataError, match="Not one of 1 pictures"):
+    with pytest.raises(DataError, match="Not one of 1 images"):
         personal_bank([Upload("b.png", b"x", 30.0)], pipeline)
 
 
@@ -102,7 +102,7 @@ def test_the_page_corrects_by_dated_photos_and_warns_of_those_it_cannot_use(pipe
     alone = estimate_uploads([Upload("x.png", portrait.read_bytes())], pipeline, "full").table
     assert page.main.markdown[0].value.startswith(f"### {alone['age'].item():.1f} years")
     page.file_uploader[1].upload("old.png", portrait.read_bytes(), "image/png").run()
-    assert [box.value for box in page.warning] == ["Not one of 1 pictures could be used; old.png: no age given."]
+    assert [box.value for box in page.warning] == ["Not one of 1 images could be used; old.png: no age given."]
     page.radio[0].set_value("base estimate alone").run()
     assert page.main.markdown[0].value.startswith(f"### {alone['base_age'].item():.1f} years")
     assert len(page.file_uploader) == 1 and not page.exception
@@ -135,7 +135,7 @@ def test_in_a_browser_a_photo_gives_its_age_and_a_bad_file_a_sentence(address, p
         files = page.locator("input[type=file]").first
         files.set_input_files([portrait, tmp_path / "text.jpg", tmp_path / "big.jpg"], timeout=60_000)
         expect(page.locator("h3").first).to_contain_text(f"{table['age'].item():.1f} years", timeout=60_000)
-        expect(page.get_by_text("text.jpg: this is not a picture in a known format")).to_be_visible()
+        expect(page.get_by_text("text.jpg: this is not an image in a known format")).to_be_visible()
         expect(page.get_by_text("must be 1.0MB or smaller")).to_be_visible()
         with page.expect_download() as download:
             page.get_by_text("Download the table").click()

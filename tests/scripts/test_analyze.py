@@ -24,7 +24,7 @@ def number(cell: str) -> float:
 
 
 class Report:
-    """A written report: its tables by id as lists of text rows, its pictures, its whole text."""
+    """A written report: its tables by id as lists of text rows, its images, its whole text."""
 
     def __init__(self, path: Path):
         self.text = path.read_text()

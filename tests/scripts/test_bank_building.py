@@ -53,12 +53,12 @@ def test_births_of_any_spreadsheet_and_spelling_date_the_photos(album, capsys):
 def test_append_with_corrected_births_corrects_the_ages(album, capsys):
     before, _ = made(album)
     assert made(album, "--append")[1] == []
-    assert "in the bank already: 3 of 3 pictures" in capsys.readouterr().out
+    assert "in the bank already: 3 of 3 images" in capsys.readouterr().out
     (album / "births.csv").write_text("person,birth_date\nanna,1985\nZoë,1990-01-01\n")
     bank, problems = made(album, "--append")
     assert not problems and sorted(bank.ages.tolist()) == pytest.approx([20, 25, 35], abs=0.01)
     printed = capsys.readouterr().out
-    assert "2 ages corrected\n" in printed and "in the bank already: 1 of 3 pictures" in printed
+    assert "2 ages corrected\n" in printed and "in the bank already: 1 of 3 images" in printed
     assert bank.id.tolist() == before.id.tolist()
 
 
@@ -201,7 +201,7 @@ def test_a_column_may_be_named_as_the_table_writes_it(tmp_path):
 
 def test_a_folder_without_pictures_is_said(album):
     (album / "empty").mkdir()
-    with pytest.raises(DataError, match="empty names no pictures"):
+    with pytest.raises(DataError, match="empty names no images"):
         build(words(album / "empty", album / "x.npz", "--age-pattern", r"(\d)"), Brightness())
 
 
@@ -261,7 +261,7 @@ def test_much_smaller_faces_in_the_background_are_not_used_and_that_is_said(tmp_
     draw(tmp_path / "album" / "a_30y.png", (30, 1, 1), (60, 200, 1))
     assert build(words(tmp_path / "album", tmp_path / "b.npz", "--age-pattern", r"_(\d+)y"), Brightness()) == []
     assert load_bank(tmp_path / "b.npz", "abc").estimates.tolist() == [30]
-    told = "background: of 1 pictures faces less than a quarter as large as the largest were not used"
+    told = "background: of 1 images faces less than a quarter as large as the largest were not used"
     assert told in capsys.readouterr().out
 
 

@@ -37,7 +37,7 @@ def test_a_lesser_contradiction_is_named_and_kept(tmp_path, capsys):
 def test_a_bank_of_wrong_ages_alone_is_refused(tmp_path):
     for number in range(6):
         draw(tmp_path / "album" / f"{number}_59y.png", (5 + number, 1, 1))
-    with pytest.raises(DataError, match="Not one of 6 pictures could be used; 0_59y.png is said to show 59 years"):
+    with pytest.raises(DataError, match="Not one of 6 images could be used; 0_59y.png is said to show 59 years"):
         build(words(tmp_path / "album", tmp_path / "b.npz", "--age-pattern", r"_(\d+)y"), Brightness())
 
 

@@ -41,7 +41,7 @@ def test_a_family_album_with_births_and_exif(diff_weights, fingerprint, tmp_path
     portrait(album / "anna", "undated.jpg", shift=5)
     portrait(album / "ben", "unborn.jpg", "1990:05:01 12:00:00", shift=7)
     (album / "ben" / "copy.jpg").write_bytes((album / "anna" / "a.jpg").read_bytes())
-    (album / "ben" / "broken.jpg").write_bytes(b"no picture")
+    (album / "ben" / "broken.jpg").write_bytes(b"no image")
     births = tmp_path / "births.csv"
     births.write_text("person,birth_date\nanna,1980-05-01\nben,2000\n")
     out = tmp_path / "family.npz"
@@ -77,7 +77,7 @@ def test_names_and_tables_and_appending(diff_weights, fingerprint, tmp_path, cap
     assert "1 person corrected" in printed.out and not printed.err
     assert sorted(load_bank(out, fingerprint).ages) == [30, 31, 42]
     assert build(["--source", str(table), "--column", "age=alter", "--append", *words]) == 0
-    assert "in the bank already: 2 of 2 pictures" in capsys.readouterr().out
+    assert "in the bank already: 2 of 2 images" in capsys.readouterr().out
 
 
 def test_a_prepared_set_inspected_used_and_evaluated(diff_weights, fingerprint, synthetic_set, tmp_path, capsys):
@@ -172,5 +172,5 @@ def test_a_picture_beside_the_bank_is_not_drawn_over(diff_weights, synthetic_set
     portrait(tmp_path, "anna.png")
     mine = (tmp_path / "anna.png").read_bytes()
     assert build(["--inspect", str(out), "--weights", str(diff_weights)]) == 2
-    assert "anna.png, where the bank would be drawn, is another picture" in capsys.readouterr().err
+    assert "anna.png, where the bank would be drawn, is another image" in capsys.readouterr().err
     assert (tmp_path / "anna.png").read_bytes() == mine

@@ -41,7 +41,7 @@ def small_encoders(monkeypatch):
 
 @pytest.fixture
 def taught(small_encoders, synthetic_set, tiny_run, tmp_path):
-    """The folder of soft labels of the drawn faces."""
+    """The folder of soft labels of the synthetic faces."""
     words = [str(synthetic_set), "--base", str(tiny_run / "weights"), "--out", str(tmp_path / "teacher")]
     assert make_teacher.main(words) == 0
     return tmp_path / "teacher"
@@ -54,7 +54,7 @@ def test_every_face_of_the_base_split_is_taught_and_no_other(taught, synthetic_s
     assert labels.shape == (len(prepared.manifest), 101)
     assert np.allclose(labels[base].sum(axis=1), 1, atol=0.02) and (labels[~base] == 0).all()
     mean = labels[base] @ np.arange(101)
-    assert np.corrcoef(mean, prepared.manifest["age"].to_numpy()[base])[0, 1] > 0.3  # drawn faces show their age
+    assert np.corrcoef(mean, prepared.manifest["age"].to_numpy()[base])[0, 1] > 0.3  # synthetic faces show their age
 
 
 def test_no_face_is_taught_by_a_network_that_saw_it(small_encoders, synthetic_set, tmp_path, monkeypatch):

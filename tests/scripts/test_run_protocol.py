@@ -19,7 +19,7 @@ from tests.conftest import TINY
 
 @pytest.fixture(scope="session")
 def others(tmp_path_factory) -> Path:
-    """Drawn faces of 48 px that the tiny base was not trained on."""
+    """Synthetic faces of 48 px that the tiny base was not trained on."""
     out = tmp_path_factory.mktemp("prepared") / "others"
     assert prepare_main(["synthetic", "--count", "60", "--seed", "7", "--size", "48", "--out", str(out)]) == 0
     return out

@@ -105,7 +105,7 @@ def test_of_an_animation_the_first_picture_is_taken():
 
 
 def test_a_picture_that_is_a_program_is_not_run():
-    with pytest.raises(ImageError, match="not a picture"):
+    with pytest.raises(ImageError, match="not an image"):
         decode_image(encoded(np.zeros((32, 32, 3), np.uint8), "EPS"), "x.jpg")
 
 

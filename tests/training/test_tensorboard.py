@@ -17,7 +17,7 @@ from tests.conftest import TINY, with_intervals
 
 
 def logged_images(run: Path) -> dict[str, list[tuple[int, np.ndarray]]]:
-    """Step and picture [H, W, 3] uint8 of everything under each image tag of a run's event file."""
+    """Step and image [H, W, 3] uint8 of everything under each image tag of a run's event file."""
     events = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
 
     def picture(event) -> np.ndarray:

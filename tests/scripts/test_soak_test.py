@@ -1,9 +1,9 @@
-"""The endurance check itself, on few files: it counts right, and it can fail."""
+"""The soak check itself, on few files: it counts right, and it can fail."""
 
 import numpy as np
 
-from scripts.research import check_endurance
-from scripts.research.check_endurance import Outcome, main, write_files
+from scripts.research import soak_test
+from scripts.research.soak_test import Outcome, main, write_files
 
 
 def test_few_files_pass_and_all_are_counted(diff_weights, capsys):
@@ -26,6 +26,6 @@ def test_a_lost_file_or_growing_memory_is_told(monkeypatch, capsys):
     assert Outcome(0, 0, 0, flat).growth == 0 and 700 < Outcome(0, 0, 0, growing).growth < 800
     for estimated, named, memory, expected in ((9, 1, flat, 0), (8, 1, flat, 1), (9, 0, flat, 1), (9, 1, growing, 1)):
         outcome = Outcome(estimated, named, 1, memory)
-        monkeypatch.setattr(check_endurance, "run", lambda folder, words, outcome=outcome: outcome)
+        monkeypatch.setattr(soak_test, "run", lambda folder, words, outcome=outcome: outcome)
         assert main(["--files", "10", "--broken", "1"]) == expected
         assert f"estimated {estimated} of 9" in capsys.readouterr().out

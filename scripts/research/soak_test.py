@@ -1,10 +1,10 @@
 """A long run with broken files in it: is every good file estimated, and does memory stay flat?
 
-    python scripts/research/check_endurance.py                              # 20,000 crops, 800 of them broken
-    python scripts/research/check_endurance.py --files 5000 --broken 200
+    python scripts/research/soak_test.py                              # 20,000 crops, 800 of them broken
+    python scripts/research/soak_test.py --files 5000 --broken 200
 
-Writes drawn faces to a temporary folder, no two files alike, runs DiffPipeline6__infer2.py on them in a process of its
-own and looks at the memory of that process on the way. Exit status 1 if a good file is lost, a broken one is not named,
+Writes synthetic faces to a temporary folder, no two files alike, runs DiffPipeline6__infer2.py on them in an own
+process and looks at its memory on the way. Exit status 1 if a good file is lost, a broken one is not named,
 or the memory grows by more than --megabytes from the end of the first quarter of the run to the end of the last.
 """
 
@@ -26,7 +26,7 @@ from common.data.synthetic import render_face, sample_identity
 from common.files import REPOSITORY
 
 SCRIPT = REPOSITORY / "DiffPipeline6" / "DiffPipeline6__infer2.py"
-DRAWN = 50  # different faces; files of one face differ by bytes after the end of the picture
+DRAWN = 50  # different faces; files of one face differ by bytes after the end of the image
 GLANCE = 0.2  # seconds between two looks at the memory
 
 
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def write_files(folder: Path, count: int, broken: int) -> None:
-    """Write `count` JPEG files of drawn faces, no two alike, `broken` of them (spread evenly) cut within the header."""
+    """Write `count` JPEG files of synthetic faces, no two alike, `broken` of them (evenly) cut within the header."""
     random, pictures = np.random.default_rng(0), []
     for _ in range(DRAWN):
         stream = BytesIO()
