@@ -94,9 +94,9 @@ class AgeErrors:
 
 
 def save_errors(errors: AgeErrors, folder: str | Path, notes: dict[str, Any]) -> Path:
-    """Write config.json {"errors": …, "sha256": its digest, **notes} into a folder; returns it. Raises WeightsError."""
+    """Write config.json {"errors": …, "errors_sha256": …, **notes} into a folder; returns it. Raises WeightsError."""
     folder = Path(folder)
-    document = {"errors": asdict(errors), "sha256": _digest(asdict(errors)), **notes}
+    document = {"errors": asdict(errors), "errors_sha256": _digest(asdict(errors)), **notes}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / CONFIG_FILE, json.dumps(document, indent=1) + "\n")
@@ -112,7 +112,7 @@ def load_errors(folder: str | Path) -> tuple[AgeErrors, dict[str, Any]]:
         if path.stat().st_size > LARGEST:
             raise ValueError("it is too large")
         document = json.loads(path.read_text(encoding="utf-8"))
-        stated, digest = document.pop("errors"), document.pop("sha256")
+        stated, digest = document.pop("errors"), document.pop("errors_sha256")
         if digest != _digest(stated):
             raise ValueError("its numbers are not those that were written")
         return AgeErrors(**stated), document

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from common.difference.bank import Found, ReferenceBank
 from common.difference.embedded import EmbeddedFaces
-from common.difference.heads import Query, References
+from common.difference.heads import Query, References, on_device
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 
 FIND_BATCH = 512
@@ -45,7 +45,7 @@ def make_batch(
         torch.from_numpy(faces.embeddings[views, numbers]).float(), torch.from_numpy(faces.estimates[views, numbers])
     )
     low, high = (torch.from_numpy(bound[numbers]) for bound in (faces.low, faces.high))
-    return Batch(query, bank.take(found), low, high)
+    return Batch(query, on_device(bank.take(found), "cpu"), low, high)
 
 
 def hide_some(found: Found, part: float, random: np.random.Generator) -> Found:

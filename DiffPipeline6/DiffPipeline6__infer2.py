@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 def load(options: InferenceOptions) -> "AgePipeline":
     """The pipeline that the options ask for; raises WeightsError."""
+    from common.difference.corrector import load_corrector
     from common.pipeline import AgePipeline
 
-    return AgePipeline.from_weights(options.weights, options.device)
+    corrector = load_corrector(options.weights, options.device)
+    return AgePipeline(corrector.pipeline, corrector, options.weights)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from common.base.model import BAR
 from common.difference.bank import EMPTY, Found, ReferenceBank
 from common.difference.embedded import EmbeddedFaces
-from common.difference.heads import Query, References
+from common.difference.heads import Query, References, on_device
 from common.errors import DataError
 from common.figures import BLUE, ORANGE, new_figure, save_figure
 from common.training.differences import look_live
@@ -156,7 +156,7 @@ def cached_batch(data: Data, numbers: np.ndarray, config: Ep3PipelineConfig, ran
     drawn = draw(data, numbers, views, config, random)
     embedding = torch.from_numpy(data.queries.embeddings[views, numbers]).float()  # [B, E]
     query = Query(embedding, torch.from_numpy(drawn.estimate))
-    return Batch(query, data.bank.take(drawn.found), drawn.low, drawn.high)
+    return Batch(query, on_device(data.bank.take(drawn.found), "cpu"), drawn.low, drawn.high)
 
 
 def live_batch(

@@ -82,7 +82,8 @@ def from_short(short: pd.DataFrame) -> pd.DataFrame:
     table["box"] = [" ".join(f"{side:.0f}" for side in row) if np.isfinite(row).all() else "" for row in sides]
     for name in ("id", "person", "gender", "group", "reference_ids"):
         table[name] = ""
-    return table.assign(n_references=0).reindex(columns=COLUMNS)
+    further = [name for name in table.columns if name not in (*COLUMNS, *SHORT_COLUMNS)]
+    return table.assign(n_references=0).reindex(columns=[*COLUMNS, *further])
 
 
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:

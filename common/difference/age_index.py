@@ -134,6 +134,10 @@ def best_of(similarity: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def greatest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k greatest of each row [b, n], in no order, and their places [b, k]."""
-    place = np.argpartition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k :]
+    """The k greatest of each row [b, n], the greatest first, and their places [b, k]."""
+    if not values.shape[1]:
+        return values, np.zeros(values.shape, int)
+    place = np.argpartition(-values, min(k, values.shape[1] - 1), axis=1)[:, :k]
+    order = np.argsort(-np.take_along_axis(values, place, 1), axis=1, kind="stable")
+    place = np.take_along_axis(place, order, 1)
     return np.take_along_axis(values, place, 1), place

@@ -18,7 +18,7 @@ from common.base.weights import save_bar
 from common.data.predictions import to_csv
 from common.difference.bank import Found, ReferenceBank
 from common.difference.embedded import EmbeddedFaces, embed, embedded_table
-from common.difference.heads import Query, References
+from common.difference.heads import Query, References, on_device
 from common.evaluation.metrics import summarise
 from common.training.distributed import keep_freed_memory
 from common.training.loop import Validation
@@ -74,7 +74,7 @@ def look_live(
     generator = torch.Generator(device).manual_seed(int(random.integers(2**62)))
     options = Augmentation().scaled(strength)
     output = base(augment(torch.from_numpy(crops).to(device), base.config, options, generator))
-    taken = data.bank.take(found)
+    taken = on_device(data.bank.take(found), "cpu")
     references = References(
         output.embedding[count:].view(*shape, -1), taken.age, output.age[count:].view(shape),
         torch.ones(shape, dtype=torch.bool), taken.mask,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from common.base import weights
+from common.base import weight_files
 from common.base.distribution import gaussian_log_probs
 from common.base.model import BAR, BARConfig, central_view, estimate, estimate_views, load_backbone_weights
 from common.base.weight_files import vouch
@@ -175,7 +175,7 @@ def test_six_views_are_averaged():
 
 
 def test_an_installation_without_weights_says_where_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "WEIGHTS", tmp_path / "site-packages" / "weights")
+    monkeypatch.setattr(weight_files, "WEIGHTS", tmp_path / "site-packages" / "weights")
     with pytest.raises(WeightsError, match="no weights in this installation .*clone of the repository"):
         load_bar(tmp_path / "site-packages" / "weights" / "AgeRegBaseline")
     with pytest.raises(WeightsError, match="There is no folder .*nowhere"):
