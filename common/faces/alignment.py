@@ -29,12 +29,16 @@ def similarity_transform(
         raise ValueError(f"landmarks must be [5, 2], not {landmarks.shape}.")
     if not np.isfinite(landmarks).all() or np.ptp(landmarks, axis=0).max() < 1:
         raise ValueError("landmarks must be finite and further apart than a pixel.")
-    target = (np.array(targets) + 0.5) * size / TEMPLATE_SIZE - 0.5  # [5, 2] pixel centres of the crop
-    points, goals = (pairs - pairs.mean(axis=0) for pairs in (landmarks, target))
+    return fit_similarity(landmarks, (np.array(targets) + 0.5) * size / TEMPLATE_SIZE - 0.5)
+
+
+def fit_similarity(start: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Least-squares similarity [2, 3] float64 (never a mirror image) from points [N, 2] to points [N, 2]."""
+    points, goals = (pairs - pairs.mean(axis=0) for pairs in (start, target))
     x, y = points.T
     turn = np.array([(points * goals).sum(), (x * goals[:, 1] - y * goals[:, 0]).sum()]) / (points**2).sum()
-    linear = np.array([[turn[0], -turn[1]], [turn[1], turn[0]]])  # scaled rotation, never a mirror image
-    return np.hstack([linear, (target.mean(axis=0) - linear @ landmarks.mean(axis=0))[:, None]])
+    linear = np.array([[turn[0], -turn[1]], [turn[1], turn[0]]])
+    return np.hstack([linear, (target.mean(axis=0) - linear @ start.mean(axis=0))[:, None]])
 
 
 def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = 128) -> np.ndarray:

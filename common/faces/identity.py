@@ -11,11 +11,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from skimage.transform import SimilarityTransform
 
 from common.data.labels import is_group
 from common.errors import DataError, WeightsError
-from common.faces.alignment import TEMPLATE, TEMPLATE_SIZE
+from common.faces.alignment import TEMPLATE, TEMPLATE_SIZE, fit_similarity
 from common.files import WEIGHTS, packaged
 
 THRESHOLDS = WEIGHTS / "identity.json"  # made by scripts/release/calibrate_identity.py
@@ -62,7 +61,7 @@ def face_chip(crop: np.ndarray) -> np.ndarray:
     """An aligned crop [S, S, 3] uint8 as the image [112, 112, 3] that the network was trained on."""
     scale = len(crop) / TEMPLATE_SIZE
     landmarks = (np.array(TEMPLATE) + 0.5) * scale - 0.5  # [5, 2]
-    matrix = SimilarityTransform.from_estimate(landmarks, CHIP).params[:2]
+    matrix = fit_similarity(landmarks, CHIP)
     return np.ascontiguousarray(cv2.warpAffine(crop, matrix, (CHIP_SIZE, CHIP_SIZE), borderMode=cv2.BORDER_REPLICATE))
 
 
