@@ -203,10 +203,11 @@ def read_public_figures(source: Source, options: dict) -> list[Entry | Problem]:
     kept = ("born", "photo_date", "source")
 
     def describe(row: dict[str, str]) -> Entry:
-        ages = {key: number(row[key]) for key in NUMBERS}
         return Entry(
             folder + row["path"],
-            **ages,
+            age=number(row["age"]),
+            age_min=number(row["age_min"]),
+            age_max=number(row["age_max"]),
             person=row["person"],
             gender=gender_of(row["gender"]),
             ready_crop=True,
