@@ -11,6 +11,7 @@ before and after. Exit status: 0 done, 2 nothing could be done.
 
 import argparse
 import copy
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +31,7 @@ from common.base.model import BAR, DECODES, BAROutput, central_view
 from common.base.weights import fingerprint, git_commit, load_bar, save_bar, settings_of, trained_on
 from common.data.predictions import prediction_table
 from common.errors import UserError
-from common.files import replacing
+from common.files import replacing, write_whole
 from common.pipeline import RELEASED
 
 TOGETHER = 64
@@ -127,7 +128,7 @@ def retrain(arguments: argparse.Namespace) -> Path:
         {key: torch.lerp(value.float(), start[key].float(), config.keep_init) for key, value in state.items()}
     )
     by_decode = {}
-    for decode in DECODES:
+    for decode in (arguments.decode,) if arguments.decode else DECODES:
         model.config = type(model.config)(**asdict(model.config) | {"decode": decode})
         by_decode[decode] = errors(model, given_val, val, sets)[0]
     best = min(by_decode, key=by_decode.get)
@@ -140,6 +141,7 @@ def retrain(arguments: argparse.Namespace) -> Path:
         "validation_error_years": by_decode, "training": settings_of(config),
         "data": sorted({*sets, *(trained_on(arguments.base) or [])}), "commit": git_commit(),
     }  # fmt: skip
+    write_whole(arguments.out / "config.json", json.dumps(settings_of(config), indent=1))
     return save_bar(model, arguments.out / "weights", notes)
 
 
@@ -149,6 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("folders", nargs="+", type=Path, metavar="DIR", help="prepared folders (see scripts/prepare_data.py)")
     add("--base", type=Path, default=RELEASED, metavar="DIR", help="base weights to go on from (the released ones)")
+    add("--decode", choices=DECODES, help="read-out of the age (the better one on val)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of features and weights")
     for key, value in (("epochs", 15), ("batch_size", 256), ("limit", 0), ("seed", 0)):
         add(f"--{key.replace('_', '-')}", type=int, default=value, help=f"as in AgeRegBaseline__main.py ({value})")

@@ -1,6 +1,6 @@
 """Make everything in weights/ again: prepare data, train base, differences and ranges, calibrate, measure.
 
-    python scripts/release/train_release.py --sources ARCHIVES    # UTKFace.tar, FairFace.tar, FGNET_dev.tar, photos/
+    python scripts/release/train_release.py --sources ARCHIVES    # UTKFace.tar, FairFace.tar, PublicFigures.tar …
     python scripts/release/train_release.py --sources ARCHIVES --plan     # only print the commands
     python scripts/release/train_release.py --sources ARCHIVES --from difference
     python scripts/release/train_release.py --sources ARCHIVES --budget gpu    # three times the epochs
@@ -42,6 +42,16 @@ BUDGETS = {  # of the base's first training, its second, its third, of the large
 AGAIN = ["--learning-rate", "0.0006", "--patience", "10", "--keep-init"]
 TEACHER = "runs/release/teacher"
 TAUGHT = ["--teacher", TEACHER, "--teacher-weight", "0.6", "--train-size", "96"]
+# the base's last training, on real ages: UTKFace, PublicFigures and the base split of FairFace
+REAL_DATA = [f"{PREPARED}/utkface", f"{PREPARED}/publicfigures", f"{PREPARED}/fairface_base"]
+REAL = [
+    "--epochs", "1", "--batch-size", "64", "--learning-rate", "0.0008", "--backbone-rate", "0.3", "--keep-init", "0.5",
+    "--balance", "0.6", "--set-balance", "0.9", "--interval-fraction", "0.2", "--frozen-layers", "9", "--seed", "5",
+]  # fmt: skip
+HEAD = [
+    "--limit", "6000", "--epochs", "8", "--balance", "0.4", "--set-balance", "0.3", "--interval-fraction", "0.3",
+    "--decode", "median",
+]  # fmt: skip
 LARGE_TAUGHT = ["--preset", "large", "--teacher", TEACHER, "--teacher-weight", "0.5"]
 FILES = ("model.safetensors", "config.json", "bank.npz")
 
@@ -93,12 +103,15 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
         ["scripts/prepare_data.py", kind, "--source", str(sources / archive), "--out", f"{PREPARED}/{folder}"]
         for kind, archive, folder in (
             ("utkface", "UTKFace.tar", "utkface"), ("fairface", "FairFace.tar", "fairface"),
-            ("fgnet", "FGNET_dev.tar", "fgnet_dev"),
+            ("fgnet", "FGNET_dev.tar", "fgnet_dev"), ("public_figures", "PublicFigures.tar", "publicfigures"),
         )
     ]  # fmt: skip
+    prepare[-1] += ["--apart-from", *BASE_DATA[1:]]
+    prepare.append(["scripts/select_faces.py", f"{PREPARED}/fairface", "--only", "split=base", "--out", REAL_DATA[-1]])
     first, second, third, larger = BUDGETS[budget]
     again = [*BASE_DATA, "--init-weights", trained("start", base), *AGAIN, "0.3", "--seed", "1", *second]
     taught = [*BASE_DATA, "--init-weights", trained("base", base), *AGAIN, "0.5", "--seed", "2", *TAUGHT, *third]
+    real = ["--data", *REAL_DATA, "--init-weights", trained("taught", base), *REAL]
     joined = f"weights/{base}{LARGE}"
     ep3, ranges = "Ep3Pipeline", "RangeClassOrdinalPipeline"  # in the folder of `difference`, whose embeddings they use
     return [
@@ -106,7 +119,10 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
         Stage("start", [training("start", base, [*BASE_DATA, *first])]),
         Stage("base", [training("base", base, again)]),
         Stage("teacher", teacher(trained("base", base))),
-        Stage("taught", [training("taught", base, taught)], ("taught", base)),
+        Stage("taught", [training("taught", base, taught)]),
+        Stage("real", [training("real", base, real)]),
+        Stage("head", [["scripts/release/retrain_head.py", *REAL_DATA, "--base", trained("real", base), *HEAD,
+                        "--out", f"runs/release/head/{base}/head"]], ("head", base)),
         Stage("graph", [["scripts/export_onnx.py", "--fast", f"{PREPARED}/utkface"]]),
         *larger_base(larger, joined),
         Stage("difference", [training("difference", diff, BASE_DATA)], ("difference", diff)),
@@ -155,6 +171,7 @@ def predictions(sources: Path) -> list[list[str]]:
         pipeline = pipeline_of(weights)
         for name, words in {
             "utkface_test": ["--manifest", f"{PREPARED}/utkface/manifest.csv", "--split", "test", "--interval", "0.9"],
+            "publicfigures_test": ["--manifest", f"{PREPARED}/publicfigures/manifest.csv", "--split", "test"],
             "fairface_test": ["--manifest", f"{PREPARED}/fairface/manifest.csv", "--split", "test"],
             "fgnet_dev": ["--manifest", f"{PREPARED}/fgnet_dev/manifest.csv"],
             "photos": ["--manifest", str(sources / "photos" / "photos.csv")],
@@ -190,7 +207,7 @@ def report(weights: str) -> list[str]:
     folder = f"weights/{weights}"
     sets = [
         f"{name}={folder}/predictions/{name}.csv.gz"
-        for name in ("fairface_test", "fgnet_dev", "photos", "utkface_test")
+        for name in ("fairface_test", "fgnet_dev", "photos", "publicfigures_test", "utkface_test")
     ]
     timed = ["--speed", "--weights", folder] if pipeline_of(weights) in PIPELINES[:2] else []
     return ["scripts/report_metrics.py", *sets, *timed, "--json", f"{folder}/metrics.json"]
@@ -204,7 +221,8 @@ def release(stage: str, target: str) -> None:
         if (source / name).is_file():
             shutil.copy(source / name, folder / name)
     share_bank(folder)
-    shutil.copy(source.parent / "history.csv", folder / "history.csv")
+    if (source.parent / "history.csv").is_file():  # a head trained on features has none
+        shutil.copy(source.parent / "history.csv", folder / "history.csv")
 
 
 def run(stage: Stage) -> None:

@@ -46,7 +46,8 @@ def test_the_plan_names_existing_scripts_and_runs_nothing(tmp_path, capsys, monk
     assert [command[2:4] for command in installs] == [["pip", "install"]]
     assert all((train_release.REPOSITORY / words[1]).is_file() for words in commands if words not in installs)
     bases = [words for words in commands if words[1].endswith("AgeRegBaseline__main.py")]
-    start, base, taught, large, again = bases
+    start, base, taught, real, large, again = bases
+    assert "data/prepared/publicfigures" in real and "--init-weights" in real and "--teacher" not in real
     assert "large" in large and "large" in again and "--init-weights" in again and "--init-weights" not in large
     both = start + base + taught
     assert [after for word, after in zip(both, both[1:], strict=False) if word == "--epochs"] == epochs

@@ -26,7 +26,7 @@ from common.base.augment import Augmentation, augment
 from common.base.model import BAROutput, central_view
 from common.base.weights import load_bar
 from common.data.manifest import load_prepared
-from common.data.predictions import COLUMNS, read_predictions
+from common.data.predictions import COLUMNS, prediction_table, read_predictions
 from common.errors import DataError, WeightsError
 from common.training.checkpoints import load_checkpoint
 from tests.conftest import TINY, with_intervals
@@ -67,6 +67,16 @@ def test_rare_ages_are_rare_within_their_set_and_small_sets_are_shown_more_often
     assert times[95] / times[0] == pytest.approx(3) and times[100] / times[124] == pytest.approx(2)
     assert times[100:].sum() / times[:100].sum() == pytest.approx(0.5)  # sets of 25 and 100: sizes to the power 0.5
     assert np.allclose(set_frequencies(faces, np.arange(125), 0.0, 0.0), 1)
+
+
+def test_sets_with_exact_ages_count_alike_however_small():
+    manifest = pd.DataFrame("", index=range(6), columns=["id", "path", "person", "gender", "group"])
+    manifest = manifest.assign(age=[30.0] * 4 + [40.0, np.nan], age_min=[np.nan] * 5 + [20.0], age_max=np.nan)
+    table = prediction_table(manifest, np.array([31.0, 31.0, 31.0, 31.0, 45.0, 10.0]))
+    table = table.assign(set=["large"] * 4 + ["small", "intervals"])
+    assert train.mean_error(table) == pytest.approx((1 + 5) / 2)  # pooled: 9 / 5
+    assert list(train.results_by_set(table)) == ["large", "small"]
+    assert list(train.results_by_set(table[5:])) == ["intervals"]
 
 
 def test_frozen_layers_keep_their_weights(synthetic_set, tiny_run, tmp_path):
@@ -161,7 +171,7 @@ def test_a_run_leaves_its_files(tiny_run):
     assert {"config.json", "data.json", "best_model.ckpt", "latest_model.ckpt", "history.csv", "weights"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     table = read_predictions(tiny_run / "predictions_val.csv")
-    assert list(table.columns) == COLUMNS and (table["status"] == "ok").all()
+    assert list(table.columns) == [*COLUMNS, "set"] and (table["status"] == "ok").all()
     history = pd.read_csv(tiny_run / "history.csv")
     assert history["val_mae"].iloc[0] == pytest.approx((table["age"] - table["true_age"]).abs().mean(), abs=0.01)
     notes = json.loads((tiny_run / "weights" / "config.json").read_text())
