@@ -214,8 +214,8 @@ def load(options: argparse.Namespace, threads: int) -> Corrector:
 
 def print_use(rows: list[dict]) -> None:
     """Print what a user waits as a Markdown table."""
-    headers = ["tool", "photo", "processes", "first age (s)", "photos/s after it"]
-    keys = ("way", "photo", "processes", "first_age_s", "photos_per_s")
+    headers = ["tool", "photo", "processes", "first age (s)", "photos/s after it", "import torch (s)"]
+    keys = ("way", "photo", "processes", "first_age_s", "photos_per_s", "import_torch_s")
     print("\n".join(markdown(headers, [[row[key] for key in keys] for row in rows])))
 
 

