@@ -19,15 +19,15 @@ from tqdm import tqdm
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import Batch, FaceSet, TrainingOrder, evaluation_batches
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
+from AgeRegBaseline.AgeRegBaseline__selection import mean_error, mean_with_init, validated
 from common.base.augment import Augmentation, augment
 from common.base.model import BAR, DECODES, central_view, estimate
-from common.base.weights import git_commit, load_bar, save_bar, settings_of
-from common.data.predictions import prediction_table, to_csv
-from common.evaluation.metrics import not_finite_words, summarise
+from common.base.weights import git_commit, save_bar, settings_of
+from common.data.predictions import prediction_table
 from common.training import tensorboard as board
 from common.training.depthwise import Float32DepthwiseBackward
 from common.training.distributed import StopRequest, averaged, draw_seed, from_main, keep_freed_memory, own_part
-from common.training.loop import Descent, Loop, Progress, Row, Validation
+from common.training.loop import Descent, Loop, Progress, Row
 from common.training.runs import check_finite
 
 EVALUATION_BATCH = 256
@@ -205,33 +205,6 @@ def log_images(run: Run, model: BAR, table: pd.DataFrame) -> None:
         run.loop.writer.add_figure(board.SCATTER, drawn, epoch + 1)
 
 
-def selection_error(result: dict[str, Any], epoch: int = 0) -> float:
-    """What a model is chosen by: MAE on exact labels, or without any the mean distance to the interval (years).
-
-    Raises DataError if an estimate of that epoch (from 1; 0: of the start) is not finite.
-    """
-    if result["failed"]:
-        words = not_finite_words(result["failed"], result["faces"] + result["failed"])
-        check_finite(float("nan"), f"validation error ({words})", epoch)
-    return result["exact"]["all"]["mae"] if "exact" in result else result["interval"]["all"]["distance"]
-
-
-def results_by_set(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Metrics of predictions with a column `set`, by set; only sets with exact labels where there are any."""
-    results = {str(name): summarise(part) for name, part in table.groupby("set", sort=False)}
-    exact = {name: result for name, result in results.items() if "exact" in result}
-    return exact or results
-
-
-def mean_error(table: pd.DataFrame, epoch: int = 0) -> float:
-    """Mean over the sets of their `selection_error` (years): a small set of real ages counts as much as a large one.
-
-    Raises DataError as that does.
-    """
-    selection_error(summarise(table), epoch)
-    return float(np.mean([selection_error(result, epoch) for result in results_by_set(table).values()]))
-
-
 def candidate(run: Run) -> BAR:
     """What would be released if training ended now: the model, with keep_init its mean with init_weights."""
     if not run.config.keep_init:
@@ -241,21 +214,6 @@ def candidate(run: Run) -> BAR:
     return model
 
 
-def validated(run: Run, table: pd.DataFrame, epoch: int) -> Validation:
-    """What predictions of val say of epoch `epoch` (from 1; 0: of the start); raises DataError as `selection_error`."""
-    result, error, by_set = summarise(table), mean_error(table, epoch), results_by_set(table)
-    columns = {
-        "val_mae": error if "exact" in result else float("nan"),
-        "val_hit_rate": result.get("interval", {}).get("all", {}).get("hit_rate", float("nan")),
-    }
-    if "exact" in result and len(by_set) > 1:
-        for name, part in by_set.items():
-            figures = part["exact"]["all"]
-            columns |= {f"val_mae_{name}": figures["mae"], f"val_bias_{name}": figures["bias"]}
-            columns[f"val_balanced_{name}"] = figures.get("balanced_mae", float("nan"))
-    return Validation(error, columns, to_csv(table))
-
-
 def best_state(model: BAR) -> dict[str, Any]:
     """A model in best_model.ckpt, as it would be released."""
     return {"model": model.state_dict(), "as_released": True}
@@ -263,7 +221,7 @@ def best_state(model: BAR) -> dict[str, Any]:
 
 def validate_start(run: Run) -> Progress:
     """Let init_weights as they are compete as epoch 0; for the main process, the others take over the progress."""
-    validation = validated(run, validate(run, run.plain_model), 0)
+    validation = validated(validate(run, run.plain_model), 0)
     nothing = dict.fromkeys(("train_loss", "train_mae"), float("nan"))
     run.loop.progress.best = validation.error
     run.loop.note({"epoch": 0} | nothing | validation.columns | {"seconds": 0.0})
@@ -276,7 +234,7 @@ def finish_epoch(run: Run, row: Row) -> Progress:
     """Validate, keep the weights if they are the best, and move on; the other processes take over the progress."""
     model = candidate(run)
     table = validate(run, model)
-    validation = validated(run, table, run.loop.progress.epoch + 1)
+    validation = validated(table, run.loop.progress.epoch + 1)
     log_images(run, model, table)
     run.loop.finish(row, validation, best_state(model), state_of(run))
     return run.loop.progress
@@ -313,18 +271,6 @@ def standardise(run: Run, model: BAR) -> None:
     parts = [run.faces.take(part).crops for part in np.array_split(numbers, 1 + len(numbers) // EVALUATION_BATCH)]
     views = (central_view(crops.to(run.accelerator.device), run.config) for crops in parts)
     model.standardise(torch.cat([model(images).embedding for images in views]))
-
-
-def mean_with_init(state: dict[str, Tensor], config: AgeRegBaselineConfig) -> dict[str, Tensor]:
-    """The weighted mean of trained weights and those of config.init_weights (counters as trained).
-
-    After Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022. Raises WeightsError.
-    """
-    start = load_bar(config.init_weights).state_dict()
-    return {
-        name: torch.lerp(value, start[name], config.keep_init) if value.is_floating_point() else value
-        for name, value in state.items()
-    }
 
 
 def export(run: Run) -> Path:

@@ -13,7 +13,8 @@ import argparse
 import copy
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from tqdm import tqdm
 from AgeRegBaseline.AgeRegBaseline__config import AgeRegBaselineConfig
 from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet, TrainingOrder, evaluation_batches
 from AgeRegBaseline.AgeRegBaseline__model import compute_loss
-from AgeRegBaseline.AgeRegBaseline__train import STANDARDISED_BY, mean_error, results_by_set
+from AgeRegBaseline.AgeRegBaseline__selection import mean_error, results_by_set
+from AgeRegBaseline.AgeRegBaseline__train import STANDARDISED_BY
 from common.base.model import BAR, DECODES, BAROutput, central_view
 from common.base.weights import fingerprint, git_commit, load_bar, save_bar, settings_of, trained_on
 from common.data.predictions import prediction_table
@@ -103,6 +105,16 @@ def tell(title: str, by_set: dict[str, Any]) -> None:
             print(f"{title}, {name} val: {means}; {bias}")
 
 
+def choose_decode(model: BAR, decodes: Sequence[str], seen: tuple[Tensor, FaceSet, list[str]]) -> dict[str, float]:
+    """Set the read-out of the least error on val, given as for `errors`; returns the errors (years) by read-out."""
+    by_decode = {}
+    for decode in decodes:
+        model.config = replace(model.config, decode=decode)
+        by_decode[decode] = errors(model, *seen)[0]
+    model.config = replace(model.config, decode=min(by_decode, key=lambda decode: by_decode[decode]))
+    return by_decode
+
+
 def retrain(arguments: argparse.Namespace) -> Path:
     """Train the head of a command line; returns the folder of the weights, raises DataError, WeightsError."""
     model = load_bar(arguments.base)
@@ -127,12 +139,7 @@ def retrain(arguments: argparse.Namespace) -> Path:
     model.load_state_dict(
         {key: torch.lerp(value.float(), start[key].float(), config.keep_init) for key, value in state.items()}
     )
-    by_decode = {}
-    for decode in (arguments.decode,) if arguments.decode else DECODES:
-        model.config = type(model.config)(**asdict(model.config) | {"decode": decode})
-        by_decode[decode] = errors(model, given_val, val, sets)[0]
-    best = min(by_decode, key=by_decode.get)
-    model.config = type(model.config)(**asdict(model.config) | {"decode": best})
+    by_decode = choose_decode(model, (arguments.decode,) if arguments.decode else DECODES, (given_val, val, sets))
     tell("after", errors(model, given_val, val, sets)[1])
     evenly = np.unique(np.linspace(0, len(given) - 1, STANDARDISED_BY).round().astype(int))
     with torch.no_grad():

@@ -21,7 +21,7 @@ from AgeRegBaseline.AgeRegBaseline__dataset import (
 )
 from AgeRegBaseline.AgeRegBaseline__main import main
 from AgeRegBaseline.AgeRegBaseline__model import build_model, compute_loss
-from AgeRegBaseline.AgeRegBaseline__train import mean_with_init
+from AgeRegBaseline.AgeRegBaseline__selection import mean_error, mean_with_init, results_by_set
 from common.base.augment import Augmentation, augment
 from common.base.model import BAROutput, central_view
 from common.base.weights import load_bar
@@ -74,9 +74,9 @@ def test_sets_with_exact_ages_count_alike_however_small():
     manifest = manifest.assign(age=[30.0] * 4 + [40.0, np.nan], age_min=[np.nan] * 5 + [20.0], age_max=np.nan)
     table = prediction_table(manifest, np.array([31.0, 31.0, 31.0, 31.0, 45.0, 10.0]))
     table = table.assign(set=["large"] * 4 + ["small", "intervals"])
-    assert train.mean_error(table) == pytest.approx((1 + 5) / 2)  # pooled: 9 / 5
-    assert list(train.results_by_set(table)) == ["large", "small"]
-    assert list(train.results_by_set(table[5:])) == ["intervals"]
+    assert mean_error(table) == pytest.approx((1 + 5) / 2)  # pooled: 9 / 5
+    assert list(results_by_set(table)) == ["large", "small"]
+    assert list(results_by_set(table[5:])) == ["intervals"]
 
 
 def test_frozen_layers_keep_their_weights(synthetic_set, tiny_run, tmp_path):

@@ -14,6 +14,7 @@ from AgeRegBaseline import AgeRegBaseline__train as train
 from AgeRegBaseline.AgeRegBaseline__config import PRESETS, AgeRegBaselineConfig, parse_arguments
 from AgeRegBaseline.AgeRegBaseline__dataset import FaceSet
 from AgeRegBaseline.AgeRegBaseline__main import main
+from AgeRegBaseline.AgeRegBaseline__selection import selection_error
 from common.base.weights import load_bar, settings_of
 from common.data.manifest import drawn
 from common.errors import DataError
@@ -150,7 +151,7 @@ def test_a_number_that_is_not_finite_ends_a_training(synthetic_set, tmp_path, mo
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_a_validation_with_a_failure_ends_a_training(epoch):
     with pytest.raises(DataError, match=f"1 of 2 has no finite age.* of epoch {epoch} is not finite"):
-        train.selection_error(summarise(table_of([30.0, NAN])), epoch)
+        selection_error(summarise(table_of([30.0, NAN])), epoch)
 
 
 def test_fine_tuning_never_releases_less_than_its_start(synthetic_set, tiny_run, tmp_path, monkeypatch, capsys):
