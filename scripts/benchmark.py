@@ -266,7 +266,8 @@ def main(argv: list[str] | None = None) -> int:
             stored = json.loads(options.table.read_text())
             for threads, result in stored["threads"].items():
                 print_rows(int(threads), result)
-            print_use(stored.get("use", []))
+            if "use" in stored:
+                print_use(stored["use"])
             return 0
         document = benchmark(options)
     except UserError as error:

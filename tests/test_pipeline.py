@@ -1,5 +1,7 @@
 """Ages from Python: what `AgePipeline` says is what the command says, and what is no photo is refused."""
 
+import threading
+import warnings
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
@@ -160,3 +162,26 @@ def test_a_base_alone_and_int8(photos):
 def test_nothing_gives_nothing(released):
     assert released.estimate([]) == [] and released.estimate_crops([]) == []
     assert FaceAge("a").status == "ok" and np.isnan(FaceAge("a").age)
+
+
+def test_threads_may_share_a_pipeline_and_nothing_else_is_changed(photos):
+    pipeline = AgePipeline.from_weights("AgeRegBaseline", "cpu")  # its detector is loaded by whichever thread is first
+    filters, files = list(warnings.filters), [photos / "portrait.png", photos / "broken.jpg"]
+    found: list[list[FaceAge]] = []
+    threads = [threading.Thread(target=lambda: found.append(pipeline.estimate(files))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [[face.status == "ok" for face in faces] for faces in found] == [[True, False]] * 4
+    assert len({faces[0].age for faces in found}) == 1 and warnings.filters == filters
+
+
+def test_a_photo_on_its_side_is_turned_and_a_face_that_can_hardly_be_seen_is_in_doubt(released):
+    portrait = skimage.data.astronaut()
+    (upright,), (turned,) = released.estimate(portrait), released.estimate(np.rot90(portrait))
+    assert (upright.turned, turned.turned) == (0, 270) and turned.age == pytest.approx(upright.age, abs=3)
+    left, top, right, bottom = upright.box
+    assert turned.box == pytest.approx((top, 512 - right, bottom, 512 - left), abs=6)  # in the photo as it is displayed
+    (dark,) = released.estimate((portrait * 0.05).astype(np.uint8))
+    assert dark.status == "doubtful: the face is too dark" and np.isfinite(dark.age)

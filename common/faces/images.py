@@ -3,7 +3,6 @@
 import io
 import sys
 import threading
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "HEIF", "
 MOST_MEMORY = 520_000_000  # bytes that an image may take while it is decoded
 PIXEL_BYTES = {"WEBP": 22, "AVIF": 12, "HEIF": 12, "JPEG2000": 19}  # that decoding takes for a pixel, buffers included
 PLAIN_BYTES, PROGRESSIVE_BYTES = 7, 6  # of any other format: Pillow's image and ours; more for a progressive JPEG
+MOST_PIXELS = 89_478_485  # of an image; Pillow warns above it and refuses twice as many
 STRIP = 1_000_000  # pixels turned into RGB at once
 SMALLEST_SIDE = 16  # pixels; below it there is no face to look at
 DRAFT_SIDE = 960  # pixels that the longer side of a draft has at least
@@ -71,16 +71,15 @@ def _decode(data: bytes, name: str, draft: int = 0) -> tuple[np.ndarray, tuple[i
     if is_drawing(data):
         raise ImageError(f"{name}: this is a drawing of age-by-difference itself, not a photo.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of broken EXIF
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            register_heif_opener()
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                size = _fit_memory(picture, draft)
-                _say_if_several(picture, name)
-                image, orientation = _to_rgb(picture), _orientation(picture)
-            image, size = _upright(image, orientation), size[::-1] if orientation in (5, 6, 7, 8) else size
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        register_heif_opener()
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ImageError("the image is too large; shrink it below 89 megapixels.")
+            size = _fit_memory(picture, draft)
+            _say_if_several(picture, name)
+            image, orientation = _to_rgb(picture), _orientation(picture)
+        image, size = _upright(image, orientation), size[::-1] if orientation in (5, 6, 7, 8) else size
+    except Image.DecompressionBombError:
         raise ImageError(f"{name}: the image is too large; shrink it below 89 megapixels.") from None
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -32,6 +33,7 @@ def printable(text: str) -> str:
 def patient_output() -> Iterator[None]:
     """Let nothing that is printed end the command: letters that the terminal does not know are escaped, and what is
     printed after its reader has gone (`| head`) is dropped."""
+    warnings.filterwarnings("ignore", module="PIL")  # of broken EXIF and large images; ours are sentences
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
