@@ -1,7 +1,9 @@
 """Faces with ages as the table that is written: all columns for a manifest, few for people; CSV or JSON."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,8 +71,15 @@ def as_text(table: pd.DataFrame, columns: str, path: Path) -> str:
     short, kind = columns == SHORT, plain_name(path).suffix.lower()
     if kind not in (".json", ".jsonl"):
         return MARK + to_short(table, guarded=True).to_csv(index=False, float_format="%.2f") if short else to_csv(table)
-    plain, lines = to_short(table) if short else table, kind == ".jsonl"
-    text = plain.to_json(
-        orient="records", lines=lines, indent=None if lines else 1, double_precision=2, force_ascii=False
-    )
-    return text.rstrip("\n") + "\n"
+    plain = to_short(table) if short else table
+    records = [{name: _plain(value) for name, value in row.items()} for row in plain.to_dict("records")]
+    if kind == ".jsonl":
+        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    return json.dumps(records, ensure_ascii=False, indent=1) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON has it: no number is null, floats have two decimals."""
+    if value is pd.NA or (isinstance(value, float) and not np.isfinite(value)):
+        return None
+    return round(value, 2) if isinstance(value, float) else int(value) if isinstance(value, np.integer) else value

@@ -204,4 +204,4 @@ def test_text_of_a_table_without_faces_or_boxes_is_whole():
     assert as_text(table, "short", Path("a.csv")) == "\ufeff" + ",".join(SHORT_COLUMNS) + "\n"
     assert json.loads(as_text(table, "short", Path("a.json"))) == []
     row = table.reindex([0]).assign(path="a", status="no face found", box="", age=np.nan)
-    assert as_text(row, "short", Path("a.jsonl")).startswith('{"photo":"a","face":null,"age":null')
+    assert as_text(row, "short", Path("a.jsonl")).startswith('{"photo": "a", "face": null, "age": null')
