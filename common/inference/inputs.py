@@ -5,13 +5,17 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
+from common.base.onnx import default_threads
 from common.base.regressor import AgePredictBasicPipeline
 from common.data.manifest import CROPS, CropRows, age_bounds, open_crops, read_manifest
 from common.data.predictions import DOUBTFUL, OK
@@ -25,6 +29,8 @@ from common.inference.options import InputOptions
 from common.inference.terminal import printable
 
 NO_FACE = "no face found"
+AHEAD = 4  # images decoded and searched for faces at once, at most
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def demo_photo() -> Path:
@@ -90,15 +96,33 @@ def read_faces(
     packed = packed_crops(manifest, options.manifest)
     low, high = age_bounds(manifest)
     people, truth = manifest["person"].fillna("").tolist(), np.where(low == high, low, np.nan).tolist()
-    for row, (path, file, number) in enumerate(zip(*(manifest[name] for name in ("path", "file", "id")), strict=True)):
-        if packed is not None:
-            found: Sequence[Face | FaceAge] = [
-                Face(FaceAge(path, 0, id=number, row=row), resize_crop(np.array(packed[row]), size))
-            ]
-        else:
-            found = _read(path, file, row, options, base)
-        for part in found:
+    paths = manifest["path"].tolist()
+    found: Iterable[Sequence[Face | FaceAge]]
+    if packed is not None:
+        crops = (resize_crop(np.array(packed[row]), size) for row in range(len(paths)))
+        named = zip(paths, manifest["id"], crops, strict=True)
+        found = ([Face(FaceAge(path, 0, id=number, row=row), crop)] for row, (path, number, crop) in enumerate(named))
+    else:
+        files = zip(paths, manifest["file"], range(len(paths)), strict=True)
+        found = ahead(lambda file: _read(*file, options, base), files, min(AHEAD, default_threads()))
+    for row, faces in enumerate(found):
+        for part in faces:
             yield replace(part, person=people[row], true_age=truth[row]) if isinstance(part, Face) else part
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Yield the result of `work` for each item, in order, so many threads working ahead of who takes them."""
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _read(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -21,6 +22,7 @@ from common.data.predictions import COLUMNS, SHORT_COLUMNS, read_predictions
 from common.data.synthetic import generate_faces
 from common.errors import DataError
 from common.inference import run
+from common.inference.inputs import ahead
 from common.inference.options import read_options
 from common.inference.table import STOPPED, as_text
 from tests.conftest import REPOSITORY
@@ -205,3 +207,31 @@ def test_text_of_a_table_without_faces_or_boxes_is_whole():
     assert json.loads(as_text(table, "short", Path("a.json"))) == []
     row = table.reindex([0]).assign(path="a", status="no face found", box="", age=np.nan)
     assert as_text(row, "short", Path("a.jsonl")).startswith('{"photo": "a", "face": null, "age": null')
+
+
+def test_images_are_read_ahead_in_order_and_no_further():
+    running, most, lock = [0], [0], threading.Lock()
+
+    def work(number: int) -> int:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.03 if number % 3 == 0 else 0.001)
+        with lock:
+            running[0] -= 1
+        return number
+
+    taken: list[int] = []
+
+    def items():
+        for number in range(30):
+            taken.append(number)
+            yield number
+
+    found = ahead(work, items(), 3)
+    assert [next(found) for _ in range(5)] == [0, 1, 2, 3, 4] and len(taken) <= 9
+    assert list(found) == list(range(5, 30)) and 1 < most[0] <= 3
+    broken = ahead(lambda number: 1 // number, [1, 0], 2)
+    assert next(broken) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(broken)
