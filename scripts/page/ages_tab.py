@@ -1,0 +1,99 @@
+"""The tab Ages: photos in, a row of cards for each out, a table to download."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from common.errors import UserError
+from common.faces.photo_files import IMAGE_SUFFIXES
+from common.inference.estimates import FaceAge
+from common.inference.inputs import demo_photo
+from common.inference.options import SHORT
+from common.inference.table import as_text, predictions_of
+from scripts.page.cards import OwnFace, note, photo_row
+from scripts.page.photos import MODES, Own, Upload, Visit
+
+TYPES = sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
+MOST_PHOTOS = 200  # of a visit in one tab
+PORTRAIT, ALBUM, CAMERA = "Try a portrait", "Try an album", "Take a photo"
+
+
+def uploads_of(files: Sequence) -> list[Upload]:
+    """What the browser sent, each content once; says so where there are more than MOST_PHOTOS."""
+    uploads = list({upload.id: upload for upload in (Upload(file.name, file.getvalue()) for file in files)}.values())
+    if len(uploads) > MOST_PHOTOS:
+        st.html(note(f"Of {len(uploads)} photos the first {MOST_PHOTOS} are looked at.", bad=True))
+    return uploads[:MOST_PHOTOS]
+
+
+def ask_for_photos() -> tuple[list[Upload], bool]:
+    """The photos to estimate (files, the camera's, or the example), and whether the example album is asked for."""
+    files = st.file_uploader("Drop photos here, or choose them", TYPES, accept_multiple_files=True, key="photos")
+    with st.container(horizontal=True):
+        for name in (CAMERA, PORTRAIT, ALBUM):
+            if st.button(name, key=name):
+                st.session_state["start"] = "" if st.session_state.get("start") == name else name
+    start = st.session_state.get("start", "")
+    taken = st.camera_input("Take a photo", label_visibility="collapsed") if start == CAMERA else None
+    uploads = uploads_of([*files, *([taken] if taken else [])])
+    if start == PORTRAIT and not uploads:
+        uploads = [Upload("astronaut.png", demo_photo().read_bytes())]
+    return uploads, start == ALBUM and not uploads
+
+
+def ages_tab(visit: Visit, own: Own | None, references: Sequence[OwnFace] = ()) -> None:
+    """The whole tab; `own` are the references of the tab References, `references` their faces."""
+    uploads, album = ask_for_photos()
+    if album:
+        st.html(note("The example album"))
+    if not uploads:
+        return
+    downloads, told = st.container(horizontal=True), st.container()
+    mode = st.session_state.get("mode", next(iter(MODES)))
+    alone = estimate_all(visit, uploads, MODES[mode])
+    faces = [replace(face, row=row) for row, ages in enumerate(alone) for face in ages]
+    if own is not None and MODES[mode] == "full":
+        try:
+            estimates = visit.with_own(uploads, MODES[mode], own)
+            faces = estimates.faces
+            for said in estimates.notes:
+                told.html(note(said))
+        except UserError as error:
+            told.html(note(str(error), bad=True))
+            own = None
+    by_row = {row: [face for face in faces if face.row == row] for row in range(len(uploads))}
+    for row, (upload, ages) in enumerate(zip(uploads, alone, strict=True)):
+        st.html(photo_row(upload.name, visit.found(upload), ages, by_row[row] if own else (), references))
+    offer(downloads, uploads, faces)
+    with st.expander("Settings"):
+        st.radio("Estimate", list(MODES), horizontal=True, key="mode")
+
+
+def estimate_all(visit: Visit, uploads: Sequence[Upload], mode: str) -> list[list[FaceAge]]:
+    """The ages of each photo without own references, showing how far it is."""
+    bar, ages = st.empty(), []
+    for number, upload in enumerate(uploads):
+        if len(uploads) > 1:
+            bar.progress(number / len(uploads), f"Photo {number + 1} of {len(uploads)}")
+        ages.append(visit.ages(upload, mode))
+    bar.empty()
+    return ages
+
+
+def table_of(uploads: Sequence[Upload], faces: Sequence[FaceAge]) -> pd.DataFrame:
+    """The predictions table of faces whose `row` numbers these photos."""
+    manifest = pd.DataFrame({"path": [upload.name for upload in uploads], "id": [upload.id for upload in uploads]})
+    unknown = {"person": "", "gender": "", "group": "", "age": np.nan, "age_min": np.nan, "age_max": np.nan}
+    return predictions_of(faces, manifest.assign(**unknown))
+
+
+def offer(place, uploads: Sequence[Upload], faces: Sequence[FaceAge]) -> None:
+    """The table to download, as CSV and JSON."""
+    table = table_of(uploads, faces)
+    for kind, media in (("csv", "text/csv"), ("json", "application/json")):
+        text, name = as_text(table, SHORT, Path(f"ages.{kind}")), f"Download {kind.upper()}"
+        place.download_button(name, text, f"ages.{kind}", media, on_click="ignore")
