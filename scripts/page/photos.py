@@ -68,8 +68,11 @@ class Workshop:
     def __init__(self, pipeline: AgePipeline, at_once: int = 2):
         self.pipeline, self.encoder, self.turns = pipeline, IdentityEncoder(), threading.BoundedSemaphore(at_once)
 
-    def find(self, upload: Upload) -> Found:
-        """The faces of a photo; one that cannot be used costs a sentence (the status of its only entry)."""
+    def find(self, upload: Upload, drawn: bool = True) -> Found:
+        """The faces of a photo; one that cannot be used costs a sentence (the status of its only entry).
+
+        Without `drawn` there are no JPEGs of it.
+        """
         known = FaceAge(upload.name, id=upload.id)
         with self.turns:
             try:
@@ -77,20 +80,30 @@ class Workshop:
             except ImageError as error:
                 return Found([replace(known, status=str(error).removeprefix(f"{upload.name}: "))], b"", [])
             faces = faces_of(photo, known, self.pipeline.base)
+        if not drawn:
+            return Found(faces, b"", [])
         boxes = [face.known.box for face in faces if isinstance(face, Face)]
         portraits = [jpeg_of(shrunk(face.crop, FACE_SIDE)) for face in faces if isinstance(face, Face)]
         return Found(faces, jpeg_of(numbered(photo, [box for box in boxes if box])), portraits)
 
-    def estimate(self, found: Sequence[Found], mode: str, own: Own | None = None, evidence: int = 0) -> Estimates:
+    def estimate(
+        self,
+        found: Sequence[Found],
+        mode: str,
+        own: Own | None = None,
+        evidence: int = 0,
+        interval: float = PROBABILITY,
+    ) -> Estimates:
         """Ages of the faces of photos, `row` numbering these, as DiffPipeline6__infer2.py gives them.
 
         `mode` is full or bypass. Own references correct only in the mode full. Raises DataError, WeightsError.
         """
         pipeline = self.pipeline if mode == "full" else self.pipeline.bypass()
         parts = [in_row(part, row) for row, one in enumerate(found) for part in one.faces]
-        if own is None or mode != "full":
-            return pipeline.estimate_faces(parts, Request(interval=PROBABILITY, votes=True, evidence=evidence))
-        return pipeline.estimate_faces(parts, Request([own.bank], own.person, interval=PROBABILITY, votes=True))
+        request = Request(interval=interval, votes=True, evidence=evidence)
+        if own is not None and mode == "full":
+            request = replace(request, references=[own.bank], person=own.person, evidence=0)
+        return pipeline.estimate_faces(parts, request)
 
 
 def in_row(part: Face | FaceAge, row: int) -> Face | FaceAge:

@@ -1,6 +1,7 @@
 """How the page and the API are served: under their own address alone, in no frame, and not longer than their parent."""
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -151,6 +152,40 @@ class UploadLimit:
             await self.app(scope, receive, send)
         finally:
             self.coming -= Counter({session: count})
+
+
+class BodyLimit:
+    """ASGI application around another: a request brings `most` bytes at most, or is answered 413 by one sentence."""
+
+    def __init__(self, app: Application, most: int):
+        self.app, self.most = app, most
+        self.told = f"A request brings {most / MEGABYTE:g} MB at most; send fewer or smaller images."
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection (ASGI)."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        (size,) = values_of(scope, b"content-length")[:1] or ["0"]
+        if size.isdecimal() and int(size) > self.most:
+            await answer_text(send, 413, json.dumps({"error": self.told}), "application/json")
+            return
+        await self.app(scope, self._counting(receive), send)
+
+    def _counting(self, receive: Receive) -> Receive:
+        count = 0
+
+        async def counted() -> Scope:
+            from starlette.exceptions import HTTPException
+
+            nonlocal count
+            message = await receive()
+            count += len(message.get("body", b""))
+            if count > self.most:  # of a length that was not stated
+                raise HTTPException(413, self.told)
+            return message
+
+        return counted
 
 
 def held_by(session: str) -> int:
