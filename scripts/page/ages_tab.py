@@ -9,25 +9,16 @@ import pandas as pd
 import streamlit as st
 
 from common.errors import UserError
-from common.faces.photo_files import IMAGE_SUFFIXES
 from common.inference.estimates import FaceAge
 from common.inference.inputs import demo_photo
 from common.inference.options import SHORT
 from common.inference.table import as_text, predictions_of
-from scripts.page.cards import OwnFace, note, photo_row
-from scripts.page.photos import MODES, Own, Upload, Visit
+from scripts.page.cards import note, photo_row
+from scripts.page.photos import MODES, Upload, Visit
+from scripts.page.references import References
+from scripts.page.uploads import TYPES, uploads_of
 
-TYPES = sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
-MOST_PHOTOS = 200  # of a visit in one tab
 PORTRAIT, ALBUM, CAMERA = "Try a portrait", "Try an album", "Take a photo"
-
-
-def uploads_of(files: Sequence) -> list[Upload]:
-    """What the browser sent, each content once; says so where there are more than MOST_PHOTOS."""
-    uploads = list({upload.id: upload for upload in (Upload(file.name, file.getvalue()) for file in files)}.values())
-    if len(uploads) > MOST_PHOTOS:
-        st.html(note(f"Of {len(uploads)} photos the first {MOST_PHOTOS} are looked at.", bad=True))
-    return uploads[:MOST_PHOTOS]
 
 
 def ask_for_photos() -> tuple[list[Upload], bool]:
@@ -45,8 +36,8 @@ def ask_for_photos() -> tuple[list[Upload], bool]:
     return uploads, start == ALBUM and not uploads
 
 
-def ages_tab(visit: Visit, own: Own | None, references: Sequence[OwnFace] = ()) -> None:
-    """The whole tab; `own` are the references of the tab References, `references` their faces."""
+def ages_tab(visit: Visit, references: References, place) -> None:
+    """The whole tab; `references` are those of the tab References, where `place` is to say what they change, too."""
     uploads, album = ask_for_photos()
     if album:
         st.html(note("The example album"))
@@ -56,18 +47,19 @@ def ages_tab(visit: Visit, own: Own | None, references: Sequence[OwnFace] = ()) 
     mode = st.session_state.get("mode", next(iter(MODES)))
     alone = estimate_all(visit, uploads, MODES[mode])
     faces = [replace(face, row=row) for row, ages in enumerate(alone) for face in ages]
-    if own is not None and MODES[mode] == "full":
+    corrected: list[FaceAge] = []
+    if references.own is not None and MODES[mode] == "full":
         try:
-            estimates = visit.with_own(uploads, MODES[mode], own)
-            faces = estimates.faces
+            estimates = visit.with_own(uploads, MODES[mode], references.own)
+            faces = corrected = estimates.faces
             for said in estimates.notes:
                 told.html(note(said))
+                place.html(note(said))
         except UserError as error:
             told.html(note(str(error), bad=True))
-            own = None
-    by_row = {row: [face for face in faces if face.row == row] for row in range(len(uploads))}
     for row, (upload, ages) in enumerate(zip(uploads, alone, strict=True)):
-        st.html(photo_row(upload.name, visit.found(upload), ages, by_row[row] if own else (), references))
+        own = [face for face in corrected if face.row == row]
+        st.html(photo_row(upload.name, visit.found(upload), ages, own, references.faces))
     offer(downloads, uploads, faces)
     with st.expander("Settings"):
         st.radio("Estimate", list(MODES), horizontal=True, key="mode")

@@ -44,6 +44,8 @@ STYLE = """<style>
 .age-card summary {cursor: pointer}
 .age-faces {display: flex; flex-wrap: wrap; gap: .5rem}
 .age-faces figure {width: 72px; margin: 0; font-size: .75rem; text-align: center; line-height: 1.25}
+.age-thumbnail {margin: 0; font-size: .8rem; line-height: 1.25; overflow-wrap: anywhere}
+.age-thumbnail img {width: 100%; height: 128px; object-fit: cover; border-radius: .3rem}
 .age-faces img {width: 72px; height: 72px; border-radius: .3rem; object-fit: cover}
 @media (max-width: 700px) {.age-row {grid-template-columns: minmax(0, 1fr); gap: .6rem}
   .age-row figure img {max-height: 13rem}

@@ -9,6 +9,7 @@ from common.pipeline import AgePipeline
 from scripts.page.ages_tab import ages_tab
 from scripts.page.cards import STYLE
 from scripts.page.photos import PROBABILITY, Visit, Workshop
+from scripts.page.references_tab import references_tab
 
 ABOUT = (
     "Apparent age from one image, wrong by several years as a rule; the bar holds the age "
@@ -35,9 +36,11 @@ def page(weights: str) -> None:
     st.set_page_config("Age by difference", layout="wide")
     st.html(STYLE)
     visit = visit_of(weights)
-    (ages,) = st.tabs(["Ages"])
+    ages, own = st.tabs(["Ages", "References"])
+    with own:
+        references, place = references_tab(visit)
     with ages:
-        ages_tab(visit, None)
+        ages_tab(visit, references, place)
     st.caption(ABOUT)
 
 

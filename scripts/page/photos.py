@@ -155,6 +155,7 @@ class Visit:
 
     def __init__(self, workshop: Workshop):
         self.workshop, self.memory = workshop, Memory()
+        self.typed: dict[str, Any] = {}  # what was typed, by what it is of
 
     def found(self, upload: Upload) -> Found:
         """The faces of a photo under the name it has now."""
