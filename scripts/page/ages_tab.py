@@ -13,6 +13,8 @@ from common.inference.estimates import FaceAge
 from common.inference.inputs import demo_photo
 from common.inference.options import SHORT
 from common.inference.table import as_text, predictions_of
+from scripts.page.album import demo
+from scripts.page.album_tab import show_album
 from scripts.page.cards import note, photo_row
 from scripts.page.photos import MODES, Upload, Visit
 from scripts.page.references import References
@@ -40,7 +42,8 @@ def ages_tab(visit: Visit, references: References, place) -> None:
     """The whole tab; `references` are those of the tab References, where `place` is to say what they change, too."""
     uploads, album = ask_for_photos()
     if album:
-        st.html(note("The example album"))
+        st.html(note("An example: six simulated people, half of the photos undated. Your own go to the tab Album."))
+        show_album(demo(visit), "demo")
     if not uploads:
         return
     downloads, told = st.container(horizontal=True), st.container()

@@ -44,6 +44,9 @@ STYLE = """<style>
 .age-card summary {cursor: pointer}
 .age-faces {display: flex; flex-wrap: wrap; gap: .5rem}
 .age-faces figure {width: 72px; margin: 0; font-size: .75rem; text-align: center; line-height: 1.25}
+.age-scroll {overflow-x: auto}
+.age-table {border-collapse: collapse; font-size: .9rem} .age-table td, .age-table th {padding: .2rem .8rem .2rem 0;
+  text-align: left; border-bottom: 1px solid rgba(128,128,128,.3); overflow-wrap: anywhere}
 .age-thumbnail {margin: 0; font-size: .8rem; line-height: 1.25; overflow-wrap: anywhere}
 .age-thumbnail img {width: 100%; height: 128px; object-fit: cover; border-radius: .3rem}
 .age-faces img {width: 72px; height: 72px; border-radius: .3rem; object-fit: cover}

@@ -7,6 +7,7 @@ import streamlit as st
 
 from common.pipeline import AgePipeline
 from scripts.page.ages_tab import ages_tab
+from scripts.page.album_tab import album_tab
 from scripts.page.cards import STYLE
 from scripts.page.photos import PROBABILITY, Visit, Workshop
 from scripts.page.references_tab import references_tab
@@ -36,11 +37,13 @@ def page(weights: str) -> None:
     st.set_page_config("Age by difference", layout="wide")
     st.html(STYLE)
     visit = visit_of(weights)
-    ages, own = st.tabs(["Ages", "References"])
+    ages, own, album = st.tabs(["Ages", "References", "Album"])
     with own:
         references, place = references_tab(visit)
     with ages:
         ages_tab(visit, references, place)
+    with album:
+        album_tab(visit)
     st.caption(ABOUT)
 
 
