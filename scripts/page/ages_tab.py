@@ -18,21 +18,21 @@ from scripts.page.album_tab import show_album
 from scripts.page.cards import note, photo_row
 from scripts.page.photos import MODES, Upload, Visit
 from scripts.page.references import References
-from scripts.page.uploads import TYPES, uploads_of
+from scripts.page.uploads import ask_for_uploads, uploads_of
 
 PORTRAIT, ALBUM, CAMERA = "Try a portrait", "Try an album", "Take a photo"
 
 
 def ask_for_photos() -> tuple[list[Upload], bool]:
     """The photos to estimate (files, the camera's, or the example), and whether the example album is asked for."""
-    files = st.file_uploader("Drop photos here, or choose them", TYPES, accept_multiple_files=True, key="photos")
+    uploads = ask_for_uploads("Drop photos here, or choose them")
     with st.container(horizontal=True):
         for name in (CAMERA, PORTRAIT, ALBUM):
             if st.button(name, key=name):
                 st.session_state["start"] = "" if st.session_state.get("start") == name else name
     start = st.session_state.get("start", "")
-    taken = st.camera_input("Take a photo", label_visibility="collapsed") if start == CAMERA else None
-    uploads = uploads_of([*files, *([taken] if taken else [])])
+    if start == CAMERA and (taken := st.camera_input(CAMERA, label_visibility="collapsed")):
+        uploads += uploads_of([taken], CAMERA)
     if start == PORTRAIT and not uploads:
         uploads = [Upload("astronaut.png", demo_photo().read_bytes())]
     return uploads, start == ALBUM and not uploads
@@ -55,9 +55,8 @@ def ages_tab(visit: Visit, references: References, place) -> None:
         try:
             estimates = visit.with_own(uploads, MODES[mode], references.own)
             faces = corrected = estimates.faces
-            for said in estimates.notes:
-                told.html(note(said))
-                place.html(note(said))
+            for somewhere in (told, place):
+                somewhere.html("".join(note(said) for said in estimates.notes))
         except UserError as error:
             told.html(note(str(error), bad=True))
     for row, (upload, ages) in enumerate(zip(uploads, alone, strict=True)):

@@ -17,7 +17,6 @@ from common.data.dates import name_date
 from common.errors import WeightsError
 from common.inference.estimates import Face
 from scripts.page.photos import PROBABILITY, Upload, Visit
-from scripts.page.references import exif_dates
 
 
 class AlbumFace(NamedTuple):
@@ -87,7 +86,7 @@ def suggested_name(visit: Visit, group: Sequence[AlbumFace], number: int) -> str
 
 def stated_dates(upload: Upload, no_exif: bool) -> tuple[str, str]:
     """When a photo was taken as its EXIF or its name states ('' unknown), and a date it is not later than."""
-    taken, edited = exif_dates(upload.data)
+    taken, edited = upload.exif
     said = "" if no_exif else taken[:10].replace(":", "-")
     return said or name_date((upload.name,)), edited[:10]
 

@@ -21,7 +21,7 @@ from scripts.page.album import (
 from scripts.page.cards import image_of, note
 from scripts.page.photos import Upload, Visit
 from scripts.page.timelines import photos_table, timeline
-from scripts.page.uploads import TYPES, uploads_of
+from scripts.page.uploads import ask_for_uploads
 
 MOST_TIMELINES = 12
 STRIP = 12  # faces of a person that are shown
@@ -33,7 +33,7 @@ INTRODUCTION = (
 
 def album_tab(visit: Visit) -> None:
     """The whole tab."""
-    uploads = uploads_of(st.file_uploader("Drop the photos of an album", TYPES, accept_multiple_files=True))
+    uploads = ask_for_uploads("Drop the photos of an album")
     if not uploads:
         st.caption(INTRODUCTION)
         return
@@ -111,10 +111,10 @@ def show_album(answer: Answer, key: str) -> None:
     with st.container(horizontal=True):
         for name, text in files_of(solved).items():
             st.download_button(f"Download {name}", text, name, "text/csv", on_click="ignore", key=f"{key} {name}")
-    for sentence in (*contradictions(solved), *answer.problems):
-        st.html(note(sentence, bad=True))
-    if fit := fit_of(solved):
-        st.html(note(fit))
+    notes = [note(sentence, bad=True) for sentence in (*contradictions(solved), *answer.problems)]
+    notes += [note(fit)] if (fit := fit_of(solved)) else []
+    if notes:
+        st.html("".join(notes))
     columns = st.columns(2)
     for number in range(min(len(solved.table.person), MOST_TIMELINES)):
         columns[number % 2].altair_chart(timeline(solved, number), width="stretch", key=f"{key} {number}")

@@ -41,6 +41,7 @@ STYLE = """<style>
 .age-note {padding: .5rem .8rem; margin: .3rem 0; border-left: 4px solid #4477aa; background: rgba(128,128,128,.12);
   overflow-wrap: anywhere}
 .age-note.bad {border-color: #cc3311}
+.st-key-references .age-note {font-size: .8rem; padding: .3rem .5rem}
 .age-card summary {cursor: pointer}
 .age-faces {display: flex; flex-wrap: wrap; gap: .5rem}
 .age-faces figure {width: 72px; margin: 0; font-size: .75rem; text-align: center; line-height: 1.25}

@@ -20,6 +20,7 @@ from common.inference.estimates import Estimates, Face, FaceAge, Request
 from common.inference.faces_drawn import draw_faces
 from common.inference.inputs import faces_of
 from common.pipeline import AgePipeline
+from scripts.page.exif import exif_dates
 
 PROBABILITY = 0.9  # of an interval to hold the age
 PICTURE_SIDE = 720  # pixels; the longer side of a photo on the page, at most
@@ -40,6 +41,11 @@ class Upload:
     def id(self) -> str:
         """The SHA-1 of its bytes."""
         return hashlib.sha1(self.data).hexdigest()
+
+    @cached_property
+    def exif(self) -> tuple[str, str]:
+        """When it was taken by its EXIF, and a date it is not later than (see `exif_dates`)."""
+        return exif_dates(self.data)
 
 
 class Found(NamedTuple):

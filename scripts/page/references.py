@@ -1,14 +1,10 @@
 """A visitor's own references, from memory: when photos were taken, how old somebody was, the bank they make."""
 
 import io
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
-
-from PIL import ExifTags, Image
 
 from common.data.dates import age_between, name_date
 from common.data.labels import OLDEST
@@ -22,7 +18,7 @@ from scripts.references.entries import Candidate, enter_candidates, not_backgrou
 from scripts.references.merging import without_outliers
 from scripts.references.sources import Picture
 
-NO_AGE = "no age: give the birth date and have the photo dated, or type the age"
+NO_AGE = "no age: type it, or give the birth date"
 
 
 class References(NamedTuple):
@@ -33,28 +29,9 @@ class References(NamedTuple):
     problems: dict[str, str]
 
 
-def exif_dates(data: bytes) -> tuple[str, str]:
-    """When a photo was taken as its camera wrote it, and a date it is not later than; '' each where it did not."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                exif = image.getexif()
-            taken = exif.get_ifd(ExifTags.IFD.Exif)
-        names = (ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized)
-        stated = [str(text).strip("\0 ") for text in (*map(taken.get, names), exif.get(ExifTags.Base.DateTime)) if text]
-        count = sum(bool(taken.get(name)) for name in names)
-        usable = [bool(re.search("[1-9]", text)) for text in stated]  # "0000:00:00 …" is a camera's unknown
-        first = next((text for text, good in zip(stated[:count], usable, strict=False) if good), "")
-        return first, next((text for text, good in zip(stated, usable, strict=True) if good), "")
-    except Exception:  # whatever a broken or hostile header makes a decoder raise: no date
-        return "", ""
-
-
 def photo_date(upload: Upload) -> str:
     """When a photo was taken: by EXIF, else by its name; '' unknown."""
-    return exif_dates(upload.data)[0][:10].replace(":", "-") or name_date((upload.name,))
+    return upload.exif[0][:10].replace(":", "-") or name_date((upload.name,))
 
 
 def age_at_photo(upload: Upload, birth: date | None) -> float | None:

@@ -8,7 +8,7 @@ import streamlit as st
 from scripts.page.cards import image_of, note, text_of
 from scripts.page.photos import Upload, Visit
 from scripts.page.references import References, age_at_photo, own_references, packed, photo_date
-from scripts.page.uploads import TYPES, uploads_of
+from scripts.page.uploads import ask_for_uploads
 
 EARLIEST = date(1900, 1, 1)
 INTRODUCTION = (
@@ -19,7 +19,7 @@ INTRODUCTION = (
 
 def references_tab(visit: Visit) -> tuple[References, "st.delta_generator.DeltaGenerator"]:
     """The whole tab; the references in use, and where to say what they change."""
-    uploads = uploads_of(st.file_uploader("Drop dated photos of one person", TYPES, accept_multiple_files=True))
+    uploads = ask_for_uploads("Drop dated photos of one person")
     if not uploads:
         st.caption(INTRODUCTION)
         return References(None, [], {}), st.container()
@@ -43,10 +43,10 @@ def references_tab(visit: Visit) -> tuple[References, "st.delta_generator.DeltaG
 def ask_for_ages(visit: Visit, uploads: Sequence[Upload], birth: date | None) -> tuple[dict, dict]:
     """Thumbnails with the age under each: ages (years, None unknown) by the id of the photo, and a place below each."""
     ages, places = {}, {}
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, key="references"):
         for upload in uploads:
             dated = age_at_photo(upload, birth)
-            with st.container(width=176, border=True):
+            with st.container(width=160, border=True):
                 st.html(thumbnail(visit, upload))
                 key = f"age {upload.id} {dated}"
                 ages[upload.id] = visit.typed[key] = st.number_input(

@@ -12,7 +12,7 @@ from common.inference.terminal import printable
 from scripts.page.cards import text_of
 from scripts.page.photos import PROBABILITY
 
-DATED, UNDATED, WRONG = "dated photo", "date estimated", "contradiction"
+DATED, UNDATED, WRONG = "dated", "undated", "contradiction"
 GREY = "#888888"  # seen on white and on black
 
 
@@ -36,7 +36,7 @@ def points_of(solved: Solved, person: int) -> pd.DataFrame:
 def timeline(solved: Solved, person: int) -> alt.LayerChart:
     """Age against date of one person's faces, each alone with its interval, and the line that the album gives."""
     points, known = points_of(solved, person), people_table(solved, PROBABILITY).iloc[person]
-    x = alt.X("year:Q", title="year", axis=alt.Axis(format="d"), scale=alt.Scale(zero=False))
+    x = alt.X("year:Q", title=None, axis=alt.Axis(format="d"), scale=alt.Scale(zero=False))
     kinds = alt.Scale(domain=[DATED, UNDATED, WRONG], range=[BLUE, GREY, ORANGE])
     shapes = alt.Scale(domain=[DATED, UNDATED, WRONG], range=["circle", "square", "cross"])
     legend = alt.Legend(orient="bottom", title=None)
@@ -44,7 +44,7 @@ def timeline(solved: Solved, person: int) -> alt.LayerChart:
     base = alt.Chart(points).encode(x=x, color=color)
     layers = [
         base.mark_rule(opacity=0.5).encode(y=alt.Y("low:Q", title="age (years)"), y2="high:Q"),
-        base.mark_point(filled=True, size=70).encode(
+        base.mark_point(filled=True, size=70, opacity=0.9).encode(
             y="alone:Q",
             shape=alt.Shape("kind:N", scale=shapes, legend=legend),
             tooltip=["photo", alt.Tooltip("year:Q", format=".1f"), alt.Tooltip("alone:Q", format=".0f", title="looks")],
@@ -53,7 +53,7 @@ def timeline(solved: Solved, person: int) -> alt.LayerChart:
     if known["status"] != "unknown":
         layers = [*_line(points, known), *layers]
     title = f"{printable(known['person'])}, born {span_of(known['low'], known['high'])} ({known['status']})"
-    return alt.layer(*layers).properties(title=title, height=260, description=f"Timeline of {title}")
+    return alt.layer(*layers).properties(title=title, height=330, description=f"Timeline of {title}")
 
 
 def _line(points: pd.DataFrame, known: pd.Series) -> list[alt.Chart]:
