@@ -46,7 +46,7 @@ def _timeline(axis, solved: Solved, probability: float, number: int) -> None:
     ages, album = solved.ages, solved.table.album
     rows = np.flatnonzero(album.person == number)
     date, alone = ages.taken[album.photo[rows]], implied_age(album, solved.errors)[rows]  # [n]
-    half = solved.half_width(_alone_sd(solved)[rows], probability)
+    half = solved.half_width(alone_sd(solved)[rows], probability)
     high = solved.half_width(ages.taken_sd, probability)[album.photo[rows]]
     good = ~solved.alarm[rows]
     stated = np.isfinite(album.taken.sd[album.photo[rows]])
@@ -82,7 +82,7 @@ def draw_evidence(solved: Solved, probability: float, photo: int, path: Path) ->
     rows = np.flatnonzero(album.photo == photo)
     alone = implied_age(album, solved.errors)[rows]
     born = ages.born[album.person[rows]]
-    sd = np.hypot(_alone_sd(solved)[rows], np.minimum(ages.born_sd[album.person[rows]], 99))
+    sd = np.hypot(alone_sd(solved)[rows], np.minimum(ages.born_sd[album.person[rows]], 99))
     half = solved.half_width(sd, probability)
     figure, (axis,) = new_figure(6.4, 1.5 + 0.45 * len(rows))
     for place, row in enumerate(rows):
@@ -106,7 +106,7 @@ def draw_evidence(solved: Solved, probability: float, photo: int, path: Path) ->
     save_figure(figure, path)
 
 
-def _alone_sd(solved: Solved) -> np.ndarray:
+def alone_sd(solved: Solved) -> np.ndarray:
     """Standard deviation [F] (years) of the age that each face implies alone, by all of its effects."""
     errors, alone = solved.errors, implied_age(solved.table.album, solved.errors)
     spread = np.sqrt(errors.noise**2 + errors.person**2 + errors.photo**2)

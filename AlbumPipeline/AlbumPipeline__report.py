@@ -143,12 +143,14 @@ def summary(solved: Solved, probability: float) -> list[str]:
     lines += ["", f"Photos without a stated year: {len(asked)}"]
     lines += _shown([_line(row.photo, "taken", row.date, row, f", from {row.people}") for row in asked.itertuples()])
     lines += ["", f"Contradictions: {len(wrong)}", *_shown(wrong)]
-    if solved.widening > 1:
-        lines += [
-            "",
-            f"This album fits worse than those calibrated on: intervals are {solved.widening:.2f} times wider.",
-        ]
-    return lines
+    return [*lines, *(["", fit] if (fit := fit_of(solved)) else [])]
+
+
+def fit_of(solved: Solved) -> str:
+    """What is to be said of how well the album fits, '' if it is as usual."""
+    if solved.widening == 1:
+        return ""
+    return f"This album fits worse than those calibrated on: intervals are {solved.widening:.2f} times wider."
 
 
 def _line(name: str, verb: str, year: float, row: Any, more: str = "") -> str:

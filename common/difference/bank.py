@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -155,12 +155,16 @@ class ReferenceBank:
         identity = None if self.identity is None else self.identity[keep]
         return ReferenceBank(**parts, fingerprint=self.fingerprint, identity=identity)
 
+    def write(self, file: BinaryIO) -> None:
+        """Write a compressed .npz (no pickles in it) into an open file."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        np.savez_compressed(file, **{name: part for name, part in parts.items() if part is not None})
+
     def save(self, path: str | Path) -> None:
         """Write a compressed .npz (no pickles in it), whole or not at all; raises DataError if it cannot be written."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
         try:
             with replacing(path) as whole, open(whole, "wb") as file:  # given a name, numpy would add .npz to it
-                np.savez_compressed(file, **{name: part for name, part in parts.items() if part is not None})
+                self.write(file)
         except OSError as error:
             raise DataError(f"The bank {path} cannot be written ({error.strerror}).") from None
 

@@ -30,7 +30,8 @@ from common.inference.terminal import printable
 
 NO_FACE = "no face found"
 AHEAD = 4  # images decoded and searched for faces at once, at most
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def demo_photo() -> Path:

@@ -1,29 +1,41 @@
-"""How the page is served: under its own address alone, with every temporary file in a folder that dies with it."""
+"""How the page and the API are served: under their own address alone, in no frame, and not longer than their parent."""
 
 import argparse
+import json
 import os
 import re
-import shutil
+import signal
 import socket
 import sys
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from common.errors import DataError
 
 PAGE = Path(__file__).with_name("page.py")
-PREFIX = "age-app-"
-FOLDER = re.compile(PREFIX + r"[a-z0-9_]{8}")  # as tempfile.mkdtemp names it
-LOCK = "held"  # by the process of the folder, as long as it lives
-TRIES = 100  # of making a folder before another process sweeps it away
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 REFUSED = "This page answers only under the address it is served at: {}.\n"
+TOO_MUCH = "This visit holds {} MB of photos already, the most there may be; remove some.\n"
+UPLOAD = re.compile(r"/_stcore/upload_file/([^/]+)/[^/]+")
+MOST_HELD = 25  # times --max-mb: what the photos of one visit may take in memory
+MEGABYTE = 2**20
+# Nothing is loaded from, sent to, or shown inside another page; Streamlit's own page needs inline code and eval (Vega).
+POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' data: blob:; "
+    "frame-ancestors 'none'; form-action 'self'; base-uri 'self'; object-src 'none'"
+)
+HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-frame-options", b"DENY"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Scope]]
@@ -63,93 +75,131 @@ def _is_address(host: str) -> bool:
 class OwnHost:
     """ASGI application around another: refuse what is asked under a foreign name, or by a page from elsewhere.
 
-    A name that an attacker's DNS points to this machine (rebinding) stands in Host, a foreign page in Origin; both
-    are answered 403, websockets too. `names` are the own values of Host; with `any_address` the address that the
-    connection came to is another.
+    A name that an attacker's DNS points to this machine (rebinding) stands in Host, a foreign page in Origin (with its
+    port) or Sec-Fetch-Site; all are answered 403, websockets too. `names` are the own values of Host; with
+    `any_address` the address that the connection came to is another. Every answer has HEADERS.
     """
 
     def __init__(self, app: Application, names: frozenset[str], any_address: bool):
         self.app, self.names, self.any_address = app, names, any_address
 
     def allows(self, scope: Scope) -> bool:
-        """Whether each Host of a request is one of our names, and each Origin the same as it."""
-        hosts, origins = (
-            [value.decode("latin-1").lower() for key, value in scope["headers"] if key == name]
-            for name in (b"host", b"origin")
-        )
+        """Whether the one Host of a request is a name of ours, each Origin the same, and no foreign page asks."""
+        hosts, origins = values_of(scope, b"host"), values_of(scope, b"origin")
         names = self.names | {_address(scope["server"])} if self.any_address else self.names
-        return len(hosts) == 1 and hosts[0] in names and all(o.partition("://")[2] == hosts[0] for o in origins)
+        own = len(hosts) == 1 and hosts[0] in names and all(o in _origins(hosts[0]) for o in origins)
+        foreign = {"cross-site", "same-site"} & set(values_of(scope, b"sec-fetch-site"))
+        return own and (not foreign or values_of(scope, b"sec-fetch-dest") == ["document"])  # a link may lead here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection (ASGI)."""
+
+        async def with_headers(message: Scope) -> None:
+            if message["type"] == "http.response.start":
+                names = {name for name, _ in HEADERS}
+                kept = [pair for pair in message.get("headers", []) if pair[0].lower() not in names]
+                message = {**message, "headers": [*kept, *HEADERS]}
+            await send(message)
+
         if scope["type"] == "lifespan" or self.allows(scope):
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, with_headers)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the server answers 403
         else:
-            body = REFUSED.format(", ".join(sorted(self.names))).encode()
-            kind = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-            await send({"type": "http.response.start", "status": 403, "headers": kind})
-            await send({"type": "http.response.body", "body": body})
+            await answer_text(with_headers, 403, REFUSED.format(", ".join(sorted(self.names))))
+
+
+def values_of(scope: Scope, name: bytes) -> list[str]:
+    """The values of a request's header (its name in small letters), in small letters."""
+    return [value.decode("latin-1").lower() for key, value in scope["headers"] if key == name]
+
+
+def _origins(host: str) -> tuple[str, str]:
+    return f"http://{host}", f"https://{host}"  # the latter behind a proxy
+
+
+async def answer_text(send: Send, status: int, text: str, kind: str = "text/plain") -> None:
+    """Answer an HTTP request by a text (ASGI)."""
+    body = text.encode()
+    headers = [(b"content-type", f"{kind}; charset=utf-8".encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class UploadLimit:
+    """ASGI application around Streamlit: one visit holds `most` bytes of photos at most, what is on its way included.
+
+    `held` says how many bytes of a session's photos are in memory.
+    """
+
+    def __init__(self, app: Application, most: int, held: Callable[[str], int]):
+        self.app, self.most, self.held = app, most, held
+        self.coming: Counter[str] = Counter()  # bytes by session
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection (ASGI)."""
+        match = UPLOAD.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "PUT" else None
+        if match is None:
+            await self.app(scope, receive, send)
+            return
+        (size,) = values_of(scope, b"content-length") or ["0"]
+        session, count = match[1], int(size) if size.isdecimal() else 0
+        if not size.isdecimal() or self.held(session) + self.coming[session] + count > self.most:
+            await answer_text(send, 413, TOO_MUCH.format(self.most // MEGABYTE))
+            return
+        self.coming[session] += count
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.coming -= Counter({session: count})
+
+
+class BodyLimit:
+    """ASGI application around another: a request brings `most` bytes at most, or is answered 413 by one sentence."""
+
+    def __init__(self, app: Application, most: int):
+        self.app, self.most = app, most
+        self.told = f"A request brings {most / MEGABYTE:g} MB at most; send fewer or smaller images."
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection (ASGI)."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        (size,) = values_of(scope, b"content-length")[:1] or ["0"]
+        if size.isdecimal() and int(size) > self.most:
+            await answer_text(send, 413, json.dumps({"error": self.told}), "application/json")
+            return
+        await self.app(scope, self._counting(receive), send)
+
+    def _counting(self, receive: Receive) -> Receive:
+        count = 0
+
+        async def counted() -> Scope:
+            from starlette.exceptions import HTTPException
+
+            nonlocal count
+            message = await receive()
+            count += len(message.get("body", b""))
+            if count > self.most:  # of a length that was not stated
+                raise HTTPException(413, self.told)
+            return message
+
+        return counted
+
+
+def held_by(session: str) -> int:
+    """Bytes of the photos that Streamlit holds for a session."""
+    from streamlit.runtime import get_instance
+
+    storage = get_instance().uploaded_file_mgr.file_storage
+    return sum(len(file.data) for file in list(storage.get(session, {}).values()))
 
 
 def _address(server: tuple[str, int]) -> str:
     host, port = server
     host = host.removeprefix("::ffff:")  # an IPv4 address that came to an IPv6 socket
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-@contextmanager
-def folder_of_this_process() -> Iterator[Path]:
-    """A folder (mode 0700) that holds every temporary file of this process from now on; removed at the end.
-
-    What killed processes left is removed first. Raises DataError if there is no place for temporary files.
-    """
-    try:
-        place = Path(tempfile.gettempdir())
-        sweep(place)
-        folder, lock = _locked_folder(place)
-    except OSError as error:
-        raise DataError(f"There is no place for temporary files ({error.strerror}); set TMPDIR.") from None
-    tempfile.tempdir = str(folder)
-    try:
-        yield folder
-    finally:
-        lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _locked_folder(place: Path) -> tuple[Path, FileLock]:
-    for _ in range(TRIES):
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        lock = FileLock(folder / LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except (Timeout, OSError):  # another start is sweeping it, or has
-            continue
-        if (folder / LOCK).exists():
-            return folder, lock
-        lock.release()
-    raise DataError(f"No folder for temporary files can be kept in {place}; set TMPDIR.")
-
-
-def sweep(place: Path) -> None:
-    """Remove the folders in `place` of processes that were killed: our own user's, whose lock nobody holds.
-
-    Links are not followed, and other names not touched.
-    """
-    for entry in list(os.scandir(place)):
-        try:
-            if FOLDER.fullmatch(entry.name) and _is_own_folder(entry):
-                with FileLock(Path(entry.path) / LOCK, timeout=0):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-        except (Timeout, OSError):  # it lives, or another start removes it
-            continue
-
-
-def _is_own_folder(entry: os.DirEntry) -> bool:
-    user = os.getuid() if hasattr(os, "getuid") else None
-    return entry.is_dir(follow_symlinks=False) and user in (None, entry.stat(follow_symlinks=False).st_uid)
 
 
 def server_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -177,12 +227,43 @@ def refuse_address(host: str, port: int) -> None:
         raise DataError(f"The page cannot be served at {host}:{port} ({reason}); see --host and --port.") from None
 
 
+def end_with_parent(every: float = 0.5) -> None:
+    """End this process when the one that started it has ended, unless it was told to outlive it (nohup, a service)."""
+    parent = os.getppid()
+    hangup = getattr(signal, "SIGHUP", None)
+    if parent == 1 or (hangup is not None and signal.getsignal(hangup) == signal.SIG_IGN):
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def guard_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of OwnHost for a command line."""
+    names = own_names(arguments.host, arguments.port, arguments.name)
+    return {"names": names, "any_address": is_any(arguments.host)}
+
+
+def keep_in_memory(largest: int) -> None:
+    """Let files of up to `largest` bytes that a form brings stay in memory, where Starlette writes to a disk."""
+    from starlette.formparsers import MultiPartParser
+
+    MultiPartParser.spool_max_size = largest
+
+
 def serve(arguments: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
     from starlette.middleware import Middleware
+    from streamlit import net_util
     from streamlit.starlette import App
 
-    names = own_names(arguments.host, arguments.port, arguments.name)
-    guard = Middleware(OwnHost, names=names, any_address=is_any(arguments.host))
+    net_util.get_external_ip = net_util.get_internal_ip = lambda: None  # it asks checkip.amazonaws.com
+    keep_in_memory(2 * arguments.max_mb * MEGABYTE)
+    guard = Middleware(OwnHost, **guard_of(arguments))
+    limit = Middleware(UploadLimit, most=MOST_HELD * arguments.max_mb * MEGABYTE, held=held_by)
     sys.argv = [str(PAGE), str(arguments.weights.resolve())]  # what the page is run with
-    App(PAGE, middleware=[guard]).run(config=server_options(arguments))
+    App(PAGE, middleware=[guard, limit]).run(config=server_options(arguments))

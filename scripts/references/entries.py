@@ -11,7 +11,6 @@ from common.data.labels import OLDEST, person_key
 from common.difference.bank import ReferenceBank, one_spelling
 from common.errors import DataError, ImageError, UserError
 from common.faces.alignment import resize_crop
-from common.faces.detection import FaceCrop
 from common.faces.identity import IdentityEncoder, threshold
 from common.faces.images import decode_image
 from common.faces.photo_files import read_bytes
@@ -64,6 +63,18 @@ def enter(
 ) -> Entered:
     """The references of all usable images, with identities if asked for; raises DataError if none is left."""
     candidates, problems = read_candidates(pictures, pipeline, crops_given)
+    return enter_candidates(pictures, (candidates, problems), pipeline, encoder, identities)
+
+
+def enter_candidates(
+    pictures: list[Picture],
+    read: tuple[list[Candidate], list[tuple[Picture, str]]],
+    pipeline: AgePredictBasicPipeline,
+    encoder: IdentityEncoder,
+    identities: bool,
+) -> Entered:
+    """The references of images that were `read` (see `read_candidates`); raises DataError if none is left."""
+    candidates, problems = read[0], list(read[1])
     chosen, unclear = choose_faces(candidates, encoder)
     problems += unclear
     if chosen:
@@ -139,13 +150,14 @@ def faces_of(
     faces = pipeline.faces(image)
     if not faces:
         raise ImageError(f"{picture.name}: no face found.")
-    near = [face.crop for face in faces if _side(face) >= SMALL * _side(faces[0])]
+    near = not_background([face.crop for face in faces], [face.face.box for face in faces])
     return number, near, len(faces) - len(near)
 
 
-def _side(face: FaceCrop) -> float:
-    left, top, right, bottom = face.face.box
-    return float(np.sqrt((right - left) * (bottom - top)))
+def not_background(crops: Sequence[np.ndarray], boxes: Sequence[tuple[float, float, float, float]]) -> list[np.ndarray]:
+    """The crops whose faces, with these boxes (pixels), are no small part of the first, largest one."""
+    sides = [float(np.sqrt((right - left) * (bottom - top))) for left, top, right, bottom in boxes]
+    return [crop for crop, side in zip(crops, sides, strict=True) if side >= SMALL * sides[0]]
 
 
 def choose_faces(

@@ -1,111 +1,193 @@
-"""The page: the same ages as infer2's, plain sentences for bad files, a personal bank; and in a real browser."""
+"""The page: the same ages as infer2's, plain sentences for bad files, own references; and in a real browser."""
 
 import importlib.util
+import io
 import shutil
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 
 import numpy as np
 import pytest
 import skimage.data
 from PIL import ExifTags, Image
 
-from common.data.predictions import OK
-from common.errors import DataError
+from common.difference.bank import load_bank
 from common.files import WEIGHTS
+from common.inference.estimates import Face
 from common.pipeline import AgePipeline
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
-from scripts.age_app import Upload, age_at_photo, estimate_uploads, main, personal_bank
+from scripts.age_app import main
+from scripts.page.cards import STYLE, photo_row, text_of
+from scripts.page.photos import Found, Upload, Visit, Workshop
+from scripts.page.references import NO_AGE, age_at_photo, own_references, packed
 from scripts.page.server import PAGE
-from tests.scripts.test_age_app_server import needs_streamlit, start_page
+from tests.scripts.test_age_app_server import left, needs_streamlit, start_page
 
 CHROMIUM = shutil.which("chromium")
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+HOSTILE = "![x](http://example.com/x.png) <img src=http://example.com/y.png>.png"
+
+
+def png_of(image: Image.Image) -> bytes:
+    """The bytes of an image as PNG."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
 
 
 @pytest.fixture(scope="module")
-def pipeline():
-    return AgePipeline.from_weights(device="cpu")
+def workshop():
+    return Workshop(AgePipeline.from_weights(device="cpu"))
 
 
 @pytest.fixture(scope="module")
-def portrait(tmp_path_factory):
-    """The public-domain portrait of the demo, as a file."""
-    path = tmp_path_factory.mktemp("portrait") / "astronaut.png"
-    Image.fromarray(skimage.data.astronaut()).save(path)
-    return path
+def astronaut():
+    """The public-domain portrait of the demo."""
+    return Image.fromarray(skimage.data.astronaut())
 
 
-@pytest.mark.parametrize(("mode", "faces"), [("full", 1), ("bypass", 0)])
-def test_the_page_says_what_infer2_says(pipeline, portrait, tmp_path, mode, faces):
-    result = estimate_uploads([Upload("me.png", portrait.read_bytes())], pipeline, mode)
+@pytest.fixture(scope="module")
+def portrait(astronaut):
+    return png_of(astronaut)
+
+
+@pytest.fixture(scope="module")
+def turned(astronaut):
+    """The portrait turned by a few degrees: four other photos of one person."""
+    return [Upload(f"{turn}.png", png_of(astronaut.rotate(2 * turn + 1))) for turn in range(4)]
+
+
+@pytest.mark.parametrize("mode", ["full", "bypass"])
+def test_the_page_says_what_infer2_says_and_writes_no_file(workshop, portrait, tmp_path, monkeypatch, mode):
+    (tmp_path / "me.png").write_bytes(portrait)
     words = ["--mode", mode, "--interval", "0.9", "--columns", "all", "--out", str(tmp_path / "ages.csv")]
-    assert infer2([str(portrait), *words]) == 0
+    assert infer2([str(tmp_path / "me.png"), *words]) == 0
     expected = np.genfromtxt(tmp_path / "ages.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
-    for name in ("age", "base_age", "interval_low", "interval_high"):
-        assert result.table[name].item() == pytest.approx(expected[name].item(), abs=0.006)
-    assert result.table["path"].tolist() == ["me.png"] and result.table["status"].tolist() == [OK]
-    assert (len(result.photos), len(result.faces)) == (1, faces)
-    assert all(picture.startswith(b"\x89PNG") for picture in result.photos + result.faces)
+
+    def refuse(*given, **named):
+        raise AssertionError("a temporary file")
+
+    for name in ("mkstemp", "mkdtemp", "NamedTemporaryFile", "TemporaryFile"):
+        monkeypatch.setattr(tempfile, name, refuse)
+    (face,) = Visit(workshop).ages(Upload("me.png", portrait), mode)
+    for ours, theirs in (("age", "age"), ("base_age", "base_age"), ("low", "interval_low"), ("high", "interval_high")):
+        assert getattr(face, ours) == pytest.approx(expected[theirs].item(), abs=0.006)
+    assert (face.photo, face.status, face.evidence is not None) == ("me.png", "ok", mode == "full")
 
 
-def test_a_bad_file_has_a_sentence_and_loses_nobody_else(pipeline, portrait):
-    uploads = [Upload("a.jpg", b"hello"), Upload("same.png", portrait.read_bytes()), Upload("../same.png", b"")]
-    table = estimate_uploads(uploads, pipeline, "full").table
-    assert table["path"].tolist() == ["a.jpg", "same.png", "../same.png"]
-    assert "not an image" in table["status"][0] and table["status"][1] == OK and "empty" in table["status"][2]
+def test_a_bad_file_and_an_odd_name_cost_a_sentence_and_lose_nobody_else(workshop, portrait):
+    visit, long = Visit(workshop), "x" * 251 + ".png"
+    told = [visit.ages(Upload(name, data), "full")[0].status for name, data in
+            (("a.jpg", b"hello"), (long, portrait), ("../b.png", b""), ("c\0.png", portrait + b" "))]  # fmt: skip
+    assert "not an image" in told[0] and told[1] == told[3] == "ok" and "empty" in told[2]
 
 
-def test_dated_photos_of_the_person_move_the_estimate_towards_their_ages(pipeline, portrait):
-    image, albums = Image.open(portrait), {}
+def test_nothing_is_estimated_twice(workshop, portrait, monkeypatch):
+    visit = Visit(workshop)
+    first = visit.ages(Upload("a.png", portrait), "full")
+    for name in ("find", "estimate"):
+        monkeypatch.setattr(Workshop, name, lambda *given, **named: pytest.fail("computed again"))
+    (again,) = visit.ages(Upload("b.png", portrait), "full")
+    assert again.photo == "b.png" and again.age == first[0].age
+    assert visit.found(Upload("c.png", portrait)).faces[0].known.photo == "c.png"
+
+
+def test_many_visits_at_once_answer_as_one(workshop, turned):
+    def ages(number: int) -> list[float]:
+        visit = Visit(workshop)
+        return [visit.ages(turned[(number + place) % 4], "full")[0].age for place in range(4)]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [np.roll(given, number) for number, given in enumerate(pool.map(ages, range(8)))]
+    assert np.ptp(answers, axis=0).max() < 1e-4
+
+
+def test_own_references_move_an_age_as_the_kept_bank_does(workshop, portrait, turned, tmp_path):
+    visit, me, moved = Visit(workshop), Upload("me.png", portrait), {}
+    (alone,) = visit.ages(me, "full")
     for shift in (-1, 1):  # photos of somebody who is always taken for 20 years younger, or older
-        uploads = []
-        for turn in range(4):
-            path = portrait.with_name(f"{turn}.png")
-            image.rotate(2 * turn + 1).save(path)
-            data = path.read_bytes()
-            said = estimate_uploads([Upload("x.png", data)], pipeline, "full").table["age"].item()
-            uploads.append(Upload(path.name, data, max(1.0, said + 20 * shift)))
-        bank, problems = personal_bank([*uploads, Upload("b.png", b"x", 30.0), Upload("c.png", data)], pipeline)
-        assert len(bank) == 4 and len(problems) == 2 and "no age given" in problems[1]
-        result = estimate_uploads([Upload("me.png", portrait.read_bytes())], pipeline, "full", bank)
-        albums[shift] = result.table["age"].item()
-    alone = estimate_uploads([Upload("me.png", portrait.read_bytes())], pipeline, "full").table["age"].item()
-    assert albums[-1] < alone - 3 and albums[1] > alone + 3
-    with pytest.raises(DataError, match="Not one of 1 images"):
-        personal_bank([Upload("b.png", b"x", 30.0)], pipeline)
+        said = {one.id: max(1.0, visit.ages(one, "full")[0].age + 20 * shift) for one in turned}
+        bad = Upload("bad.png", b"x"), Upload("undated.png", portrait + b"1")
+        kept = own_references(visit, [*turned, *bad], said | {bad[0].id: 30.0, bad[1].id: None}, "you", True)
+        assert "not an image" in kept.problems[bad[0].id] and kept.problems[bad[1].id] == NO_AGE
+        assert len(kept.own.bank) == len(kept.faces) == 4
+        estimates = visit.with_own([me], "full", kept.own)
+        moved[shift] = estimates.faces[0].age
+        assert estimates.notes[0] == "matched: you 1" and estimates.notes[1].startswith("4 references of yours: on av")
+    assert moved[-1] < alone.age - 3 and moved[1] > alone.age + 3
+    (tmp_path / "kept.npz").write_bytes(packed(kept.own.bank))
+    assert load_bank(tmp_path / "kept.npz", workshop.pipeline.base.fingerprint).ages.tolist() == list(
+        kept.own.bank.ages
+    )
+    (face,) = workshop.pipeline.estimate(np.asarray(skimage.data.astronaut()), tmp_path / "kept.npz", "you")
+    assert face.age == pytest.approx(moved[1], abs=0.01)
 
 
-def test_age_from_birth_date_and_the_date_in_the_file(tmp_path):
-    exif = Image.Exif()
+def test_references_near_the_estimates_are_said_to_change_nothing(workshop, portrait, turned):
+    visit = Visit(workshop)
+    said = {one.id: visit.ages(one, "full")[0].age for one in turned[:2]}
+    kept = own_references(visit, turned[:2], said, "you", False)
+    estimates = visit.with_own([Upload("me.png", portrait)], "full", kept.own)
+    assert estimates.notes[0].endswith("too few, or too near the estimates, to be trusted: they change nothing")
+    assert own_references(visit, turned[:1], {turned[0].id: None}, "you", False).own is None
+
+
+def test_age_from_birth_date_and_the_date_in_the_file():
+    exif, stream = Image.Exif(), io.BytesIO()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2007:06:30 12:00:00"
-    Image.new("RGB", (20, 20)).save(tmp_path / "a.jpg", exif=exif)
-    photo = Upload("a.jpg", (tmp_path / "a.jpg").read_bytes())
-    assert age_at_photo(photo, "1987-06-30") == 20.0
-    assert np.isnan(age_at_photo(photo, "")) and np.isnan(age_at_photo(Upload("b.jpg", b"x"), "1987-06-30"))
+    exif[ExifTags.Base.DateTime] = "2010:01:01 12:00:00"
+    Image.new("RGB", (20, 20)).save(stream, "JPEG", exif=exif)
+    photo, birth = Upload("a.jpg", stream.getvalue()), date(1987, 6, 30)
+    assert age_at_photo(photo, birth) == 20.0 and photo.exif[0][:10] == "2007:06:30"
+    assert age_at_photo(photo, None) is None and age_at_photo(Upload("b.jpg", b"x"), birth) is None
+    assert age_at_photo(Upload("1997-06-30.jpg", b"x"), birth) == 10.0 and Upload("b.jpg", b"x").exif == ("", "")
 
 
-def test_without_streamlit_or_weights_one_sentence(monkeypatch, tmp_path, capsys):
+def test_nothing_in_a_name_is_markup(workshop, portrait):
+    visit, upload = Visit(workshop), Upload(HOSTILE, portrait)
+    row = photo_row(upload.name, visit.found(upload), visit.ages(upload, "full"))
+    assert "<img src=http" not in row and row.count("<img ") == 2 and "&lt;img src=http" in row
+    assert f'alt="{text_of(HOSTILE)}: 1 face in numbered boxes"' in row and "Why?" in row and "http" not in STYLE
+    assert text_of('a\0<b>"') == "a\\x00&lt;b&gt;&quot;"
+
+
+def test_a_photo_of_two_has_two_cards_and_numbers(workshop, astronaut):
+    both = Image.new("RGB", (1100, 512))
+    both.paste(astronaut, (0, 0))
+    both.paste(astronaut.resize((400, 400)), (600, 60))
+    visit, upload = Visit(workshop), Upload("two.png", png_of(both))
+    found = visit.found(upload)
+    assert isinstance(found, Found) and sum(isinstance(face, Face) for face in found.faces) == 2
+    row = photo_row(upload.name, found, visit.ages(upload, "full"))
+    assert row.count("<article") == 2 and ", face 2</small>" in row
+    assert max(Image.open(io.BytesIO(found.picture)).size) == 720
+
+
+@pytest.mark.parametrize("words", [[], ["--api"]])
+def test_without_the_packages_or_weights_one_sentence(monkeypatch, tmp_path, capsys, words):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert main([]) == 2 and "requirements-app.txt" in capsys.readouterr().err
+    assert main(words) == 2 and "requirements-app.txt" in capsys.readouterr().err
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    assert main(["--weights", str(tmp_path)]) == 2 and "no weights" in capsys.readouterr().err
+    assert main([*words, "--weights", str(tmp_path)]) == 2 and "no weights" in capsys.readouterr().err
 
 
 @needs_streamlit
-def test_the_page_corrects_by_dated_photos_and_warns_of_those_it_cannot_use(pipeline, portrait, monkeypatch):
+def test_a_typed_age_stays_with_its_photo(turned, monkeypatch):
     from streamlit.testing.v1 import AppTest
 
     monkeypatch.setattr(sys, "argv", [str(PAGE), str(WEIGHTS / "DiffPipeline6")])
     page = AppTest.from_file(str(PAGE), default_timeout=60).run()
-    assert [box.label for box in page.file_uploader] == ["Photos", "Dated photos"] and not page.exception
-    page.file_uploader[0].upload("me.png", portrait.read_bytes(), "image/png").run()
-    alone = estimate_uploads([Upload("x.png", portrait.read_bytes())], pipeline, "full").table
-    assert page.main.markdown[0].value.startswith(f"### {alone['age'].item():.1f} years")
-    page.file_uploader[1].upload("old.png", portrait.read_bytes(), "image/png").run()
-    assert [box.value for box in page.warning] == ["Not one of 1 images could be used; old.png: no age given."]
-    page.radio[0].set_value("base estimate alone").run()
-    assert page.main.markdown[0].value.startswith(f"### {alone['base_age'].item():.1f} years")
-    assert len(page.file_uploader) == 1 and not page.exception
+    assert [tab.label for tab in page.tabs] == ["Ages", "References", "Album"] and not page.exception
+    files = [(one.name, one.data, "image/png") for one in turned[:3]]
+    page.file_uploader[1].set_value(files).run()
+    for box, age in zip(page.number_input, (20.0, 30.0, 40.0), strict=True):
+        box.set_value(age)
+    page.run()
+    assert [box.value for box in page.number_input] == [20.0, 30.0, 40.0] and not page.exception
+    page.file_uploader[1].set_value([files[2], files[1]]).run()  # the first one is gone, the others changed places
+    assert [box.value for box in page.number_input] == [40.0, 30.0] and not page.exception
 
 
 @pytest.fixture
@@ -120,28 +202,39 @@ def address(tmp_path):
 @needs_streamlit
 @pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_in_a_browser_a_photo_gives_its_age_and_a_bad_file_a_sentence(address, portrait, pipeline, tmp_path):
+def test_in_a_browser_each_tab_answers_and_another_visit_sees_nothing(
+    address, portrait, turned, workshop, tmp_path_factory, tmp_path
+):
     from playwright.sync_api import expect, sync_playwright
 
-    (tmp_path / "text.jpg").write_text("hello")
-    (tmp_path / "big.jpg").write_bytes(bytes(1_100_000))
-    table = estimate_uploads([Upload("x.png", portrait.read_bytes())], pipeline, "full").table
+    (face,) = Visit(workshop).ages(Upload("x.png", portrait), "full")
+    files = [{"name": HOSTILE, "mimeType": "image/png", "buffer": portrait},
+             {"name": "text.jpg", "mimeType": "image/jpeg", "buffer": b"hello"},
+             {"name": "big.jpg", "mimeType": "image/jpeg", "buffer": bytes(1_100_000)}]  # fmt: skip
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        page = browser.new_page()
-        asked = []
+        page, asked = browser.new_context(viewport={"width": 390, "height": 800}).new_page(), []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
-        files = page.locator("input[type=file]").first
-        files.set_input_files([portrait, tmp_path / "text.jpg", tmp_path / "big.jpg"], timeout=60_000)
-        expect(page.locator("h3").first).to_contain_text(f"{table['age'].item():.1f} years", timeout=60_000)
-        expect(page.get_by_text("text.jpg: this is not an image in a known format")).to_be_visible()
+        page.locator("input[type=file]").first.set_input_files(files, timeout=60_000)
+        expect(page.locator(".age-years").first).to_contain_text(f"{face.age:.0f} years", timeout=60_000)
+        expect(page.get_by_text("this is not an image in a known format")).to_be_visible()
         expect(page.get_by_text("must be 1.0MB or smaller")).to_be_visible()
+        page.get_by_text("Why?").first.click()
+        expect(page.get_by_text("references of similar faces vote for").first).to_be_visible()
         with page.expect_download() as download:
-            page.get_by_text("Download the table").click()
-        assert "astronaut.png" in download.value.path().read_text()
-        page.get_by_text("base estimate alone").click()
-        expect(page.locator("h3").first).to_contain_text(f"{table['base_age'].item():.1f} years", timeout=60_000)
-        page.screenshot(path=tmp_path / "page.png", full_page=True)
+            page.get_by_text("Download CSV").click()
+        assert "example.com" in download.value.path().read_text(encoding="utf-8-sig")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        page.get_by_role("tab", name="Album").click()
+        album = [{"name": f"{2000 + n}-05-01.png", "mimeType": "image/png", "buffer": one.data}
+                 for n, one in enumerate(turned)]  # fmt: skip
+        page.locator("input[type=file]").nth(2).set_input_files(album)
+        expect(page.get_by_text("Download dates.csv")).to_be_visible(timeout=60_000)
+        other = browser.new_context().new_page()
+        other.goto(address)
+        expect(other.get_by_text("Try an album")).to_be_visible(timeout=60_000)
+        assert other.locator(".age-years").count() == 0 and other.get_by_text("example.com").count() == 0
         browser.close()
     assert {url.split("/")[2] for url in asked if url.startswith("http")} == {address.removeprefix("http://")}
+    assert left(tmp_path) == []

@@ -1,66 +1,59 @@
-"""The page answers under its own address alone, and leaves no photo behind however it ends."""
+"""The page answers under its own address alone, in no frame, keeps no photo on disk, and ends with its parent."""
 
+import asyncio
 import importlib.util
 import os
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from common.errors import DataError
-from scripts.age_app import parse_arguments
-from scripts.page.server import LOCK, OwnHost, folder_of_this_process, own_names, refuse_address, server_options, sweep
+from scripts.age_app import main, parse_arguments
+from scripts.page.server import OwnHost, UploadLimit, keep_in_memory, own_names, refuse_address, serve, server_options
 
 needs_streamlit = pytest.mark.skipif(
     importlib.util.find_spec("streamlit") is None, reason="streamlit is not installed (requirements-app.txt)"
 )
-ENDS = [signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
-# The page's main with a server that does nothing but estimate one photo again and again, as a visitor's click does.
-ESTIMATING = """
-import sys, threading, time
-from pathlib import Path
-from scripts import age_app
-
-def serve(arguments):
-    from common.pipeline import AgePipeline
-    pipeline = AgePipeline.from_weights(arguments.weights, "cpu")
-    photo = age_app.Upload("me.png", Path(sys.argv[1]).read_bytes())
-    def estimate():
-        while True:
-            age_app.estimate_uploads([photo], pipeline, "full")
-    threading.Thread(target=estimate).start()
-    while True:
-        time.sleep(1)
-
-age_app.serve = serve
-age_app.leave(age_app.main([]))
+# Starts the page, says its process id, and waits to be killed.
+PARENT = """
+import subprocess, sys, time
+print(subprocess.Popen([sys.executable, "-m", "scripts.age_app", *sys.argv[1:]]).pid, flush=True)
+time.sleep(600)
 """
+
+
+def free_port() -> int:
+    """A port of this machine that nobody serves."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def wait_for(port: int, alive=lambda: True) -> None:
+    """Wait until something answers on a port of this machine."""
+    for _ in range(480):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        except OSError:
+            assert alive()
+            time.sleep(0.25)
+    raise TimeoutError("the page does not answer")
 
 
 def start_page(folder: Path, *words: str) -> tuple[subprocess.Popen, str]:
     """Serve the page on a free port, with its temporary files in `folder`; returns the process and HOST:PORT."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "scripts.age_app", "--port", str(port), *words]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"TMPDIR": str(folder)})
-    for _ in range(240):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-            return server, f"127.0.0.1:{port}"
-        except OSError:
-            assert server.poll() is None, (folder / "log").read_text()
-            time.sleep(0.25)
-    raise TimeoutError("the page does not answer")
+    wait_for(port, lambda: server.poll() is None)
+    return server, f"127.0.0.1:{port}"
 
 
 def left(folder: Path) -> list[str]:
@@ -68,9 +61,11 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != "log")
 
 
-def asked(host: str, origins: tuple[str, ...] = (), server: tuple[str, int] = ("127.0.0.1", 7860)) -> dict:
+def asked(
+    host: str, origins: tuple[str, ...] = (), further: tuple = (), server: tuple[str, int] = ("127.0.0.1", 7860)
+) -> dict:
     """An ASGI request for the page."""
-    headers = [(b"host", host.encode()), *((b"origin", origin.encode()) for origin in origins)]
+    headers = [(b"host", host.encode()), *((b"origin", origin.encode()) for origin in origins), *further]
     return {"type": "http", "headers": headers, "server": server}
 
 
@@ -88,11 +83,30 @@ def asked(host: str, origins: tuple[str, ...] = (), server: tuple[str, int] = ("
         ("127.0.0.1:7860", ("http://127.0.0.1:8000",), False),
         ("127.0.0.1:7860", ("http://localhost:7860",), False),
         ("127.0.0.1:7860", ("null",), False),
+        ("127.0.0.1:7860", ("ftp://127.0.0.1:7860",), False),
+        ("127.0.0.1:7860", ("https://127.0.0.1:7860",), True),
         ("127.0.0.1:7860", ("http://127.0.0.1:7860", "http://attacker.example"), False),
     ],
 )
 def test_only_its_own_host_and_origin_are_answered(host, origins, allowed):
     assert OwnHost(None, own_names("127.0.0.1", 7860, []), False).allows(asked(host, origins)) == allowed
+
+
+@pytest.mark.parametrize(
+    ("site", "dest", "allowed"),
+    [
+        ("none", "document", True),
+        ("same-origin", "empty", True),
+        ("cross-site", "document", True),
+        ("same-site", "image", False),
+        ("same-site", "empty", False),
+        ("cross-site", "iframe", False),
+    ],
+)
+def test_a_foreign_page_may_link_to_it_and_nothing_else(site, dest, allowed):
+    further = ((b"sec-fetch-site", site.encode()), (b"sec-fetch-dest", dest.encode()))
+    guard = OwnHost(None, own_names("127.0.0.1", 7860, []), False)
+    assert guard.allows(asked("127.0.0.1:7860", (), further)) == allowed
 
 
 def test_a_request_without_a_host_or_with_two_is_refused():
@@ -137,12 +151,12 @@ def test_it_is_served_to_this_machine_alone_and_sends_no_statistics():
     assert options["server.maxUploadSize"] == 7 and options["logger.hideWelcomeMessage"] is True
 
 
-def answer(address: str, path: str, *headers: str) -> str:
-    """The first line and the body of an answer to a request with these headers."""
+def answer(address: str, path: str, *headers: str, whole: bool = False) -> str:
+    """The first line and the body (or the whole) of an answer to a request with these headers."""
     with socket.create_connection(tuple(address.split(":")), timeout=20) as line:
         line.sendall("\r\n".join([f"GET {path} HTTP/1.1", *headers, "Connection: close", "", ""]).encode())
         text = line.makefile("rb").read().decode(errors="replace")
-    return text.split("\r\n", 1)[0] + " " + text.split("\r\n\r\n", 1)[1]
+    return text if whole else text.split("\r\n", 1)[0] + " " + text.split("\r\n\r\n", 1)[1]
 
 
 def upgrade(address: str, host: str, origin: str) -> socket.socket:
@@ -156,25 +170,20 @@ def upgrade(address: str, host: str, origin: str) -> socket.socket:
 
 
 @needs_streamlit
-def test_a_rebound_name_gets_no_page_no_file_and_no_websocket_and_nothing_is_left(tmp_path):
+def test_a_rebound_name_and_another_port_get_no_page_no_file_and_no_websocket(tmp_path):
     server, address = start_page(tmp_path)
     try:
         for path in ("/", "/static/x", "/_stcore/health", "/_stcore/upload_file/a/b", "/media/a.png"):
             told = answer(address, path, "Host: attacker.example")
             assert told.startswith("HTTP/1.1 403 ") and "answers only under the address" in told
-        assert answer(address, "/", f"Host: {address}").startswith("HTTP/1.1 200 ")
-        assert answer(address, "/", f"Host: {address}", "Origin: http://127.0.0.1:1").startswith("HTTP/1.1 403 ")
+            assert answer(address, path, f"Host: {address}", "Origin: http://127.0.0.1:1").startswith("HTTP/1.1 403 ")
+        told = answer(address, "/", f"Host: {address}", whole=True)
+        assert told.startswith("HTTP/1.1 200 ") and "x-frame-options: DENY" in told and "frame-ancestors 'none'" in told
+        framed = ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Dest: iframe")
+        assert answer(address, "/", f"Host: {address}", *framed).startswith("HTTP/1.1 403 ")
         for host, origin in (("attacker.example", "http://attacker.example"), (address, "http://127.0.0.1:1")):
             with upgrade(address, host, origin) as line:
                 assert line.recv(12) == b"HTTP/1.1 403"
-        with upgrade(address, address, f"http://{address}") as line:
-            assert line.recv(12) == b"HTTP/1.1 101"
-            assert len(left(tmp_path)) == 1
-            server.kill()
-            server.wait(20)
-        assert len(left(tmp_path)) == 1
-        server, address = start_page(tmp_path)
-        assert len(left(tmp_path)) == 1
         with upgrade(address, address, f"http://{address}") as line:
             assert line.recv(12) == b"HTTP/1.1 101"
             server.terminate()
@@ -184,74 +193,80 @@ def test_a_rebound_name_gets_no_page_no_file_and_no_websocket_and_nothing_is_lef
 
 
 @needs_streamlit
-@pytest.mark.parametrize("end", ENDS)
-def test_no_photo_is_left_when_it_ends_in_the_middle_of_one(tmp_path, end):
-    from common.inference.inputs import demo_photo
+def test_no_other_host_is_asked_and_no_upload_goes_to_a_disk(monkeypatch):
+    from starlette.formparsers import MultiPartParser
+    from streamlit import net_util
+    from streamlit.starlette import App
+    from streamlit.web.server.server_util import is_url_from_allowed_origins
 
-    command = [sys.executable, "-c", ESTIMATING, str(demo_photo())]
-    process = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.rglob("me*.png")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.001)
-    (folder,) = tmp_path.glob("age-app-*")
-    assert folder.stat().st_mode & 0o777 == 0o700
-    process.send_signal(end)
-    process.wait(30)
-    if end == signal.SIGKILL:
-        assert list(folder.rglob("me*.png"))
-        sweep(tmp_path)
-    assert left(tmp_path) == []
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A place for temporary files."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+    given, refused = [], []
+    for name in ("get_external_ip", "get_internal_ip"):
+        monkeypatch.setattr(net_util, name, lambda: refused.append(1))
+    monkeypatch.setattr(sys, "argv", ["age-app"])
+    monkeypatch.setattr(MultiPartParser, "spool_max_size", 1)
+    monkeypatch.setattr(App, "run", lambda app, config: given.append(config))
+    serve(parse_arguments(["--max-mb", "7"]))
+    assert not is_url_from_allowed_origins("http://ages.example") and refused == []
+    assert given[0]["server.maxUploadSize"] == 7 and MultiPartParser.spool_max_size == 14 * 2**20
+    keep_in_memory(5)
+    assert MultiPartParser.spool_max_size == 5
 
 
-def test_only_folders_of_the_dead_are_swept(place, tmp_path_factory):
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    (elsewhere / "photo.png").write_text("mine")
-    for name in ("age-app-dead0000", "age-app-alive000", "age-app-notours-", "other-dead0000"):
-        (place / name).mkdir()
-        (place / name / "photo.png").write_text("x")
-    (place / "age-app-dead0000" / "link").symlink_to(elsewhere)
-    (place / "age-app-link0000").symlink_to(elsewhere)
-    (place / "age-app-file0000").write_text("x")
-    with FileLock(place / "age-app-alive000" / LOCK):
-        with folder_of_this_process() as folder:
-            kept = ["age-app-alive000", "age-app-file0000", "age-app-link0000", "age-app-notours-", "other-dead0000"]
-            assert left(place) == sorted([*kept, folder.name])
-            assert Path(tempfile.mkdtemp()).parent == folder
-        assert left(place) == kept
-    assert (elsewhere / "photo.png").read_text() == "mine"
+def put(limit: UploadLimit, path: str, length: str | None) -> int:
+    """The status with which an upload of so many bytes is answered."""
+    headers, statuses = [] if length is None else [(b"content-length", length.encode())], []
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    scope = {"type": "http", "method": "PUT", "path": path, "headers": headers}
+    asyncio.run(limit(scope, None, send))
+    return statuses[0]
 
 
-def test_many_pages_that_start_at_once_do_not_sweep_each_other(place):
-    stop, seen = threading.Event(), []
+def test_a_visit_holds_so_many_bytes_of_photos_and_no_more():
+    held = {"a": 0, "b": 0}
 
-    def sweeping():
-        while not stop.wait(0.001):
-            sweep(place)
+    async def app(scope, receive, send):
+        held[scope["path"].split("/")[3]] += int(scope["headers"][0][1])
+        await send({"status": 204})
 
-    with ThreadPoolExecutor() as pool:
-        others = [pool.submit(sweeping) for _ in range(3)]
+    limit = UploadLimit(app, 100, lambda session: held[session])
+    assert [put(limit, "/_stcore/upload_file/a/1", size) for size in ("60", "41", "40", "1")] == [204, 413, 204, 413]
+    assert put(limit, "/_stcore/upload_file/b/1", "100") == 204 and held == {"a": 100, "b": 100}
+    assert put(limit, "/_stcore/upload_file/b/1", "-5") == 413 and not limit.coming
+
+
+@needs_streamlit
+@pytest.mark.parametrize("kind", ["page", "api"])
+def test_it_ends_when_its_parent_is_killed(tmp_path, kind):
+    port = free_port()
+    words = ["--port", str(port), *(["--api"] if kind == "api" else [])]
+    if kind == "api":
+        pytest.importorskip("fastapi")
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, *words], stdout=subprocess.PIPE, text=True)
+    number = int(parent.stdout.readline())
+    wait_for(port)
+    parent.kill()
+    parent.wait(20)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
         try:
-            for _ in range(50):
-                tempfile.tempdir = str(place)
-                with folder_of_this_process() as folder:
-                    (folder / "photo.png").write_text("x")
-                    seen.append((folder / "photo.png").is_file())
-        finally:
-            stop.set()
-        assert [other.result() for other in others] == [None] * 3
-    assert all(seen) and left(place) == []
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except OSError:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(number, signal.SIGKILL)
+        raise AssertionError("the page outlives its parent")
 
 
-def test_without_a_place_for_temporary_files_one_sentence(place):
-    tempfile.tempdir = str(place / "missing")
-    told = r"There is no place for temporary files \(No such file or directory\)"
-    with pytest.raises(DataError, match=told), folder_of_this_process():
-        pass
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--max-mb", "0"], "--max-mb must be 1 or more"),
+        (["--api", "--host", "0.0.0.0"], "The API is served to this machine alone"),
+    ],
+)
+def test_what_cannot_be_served_costs_one_sentence(words, told, capsys):
+    assert main(words) == 2 and told in capsys.readouterr().err

@@ -1,0 +1,106 @@
+"""A visitor's own references, from memory: when photos were taken, how old somebody was, the bank they make."""
+
+import io
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+from common.data.dates import age_between, name_date
+from common.data.labels import OLDEST
+from common.difference.bank import ReferenceBank
+from common.errors import DataError
+from common.inference.estimates import Face
+from common.inference.options import AUTO
+from scripts.page.cards import OwnFace
+from scripts.page.photos import Found, Own, Upload, Visit
+from scripts.references.entries import Candidate, enter_candidates, not_background
+from scripts.references.merging import without_outliers
+from scripts.references.sources import Picture
+
+NO_AGE = "no age: type it, or give the birth date"
+
+
+class References(NamedTuple):
+    """Own references with their faces, and a sentence by the id of each photo that cannot be used."""
+
+    own: Own | None
+    faces: list[OwnFace]
+    problems: dict[str, str]
+
+
+def photo_date(upload: Upload) -> str:
+    """When a photo was taken: by EXIF, else by its name; '' unknown."""
+    return upload.exif[0][:10].replace(":", "-") or name_date((upload.name,))
+
+
+def age_at_photo(upload: Upload, birth: date | None) -> float | None:
+    """Age in years at a photo from a birth date and the photo's own; None if one of them is unknown."""
+    age = age_between(birth.isoformat() if birth else "", photo_date(upload))
+    return None if isinstance(age, str) else round(age, 1)
+
+
+def own_references(
+    visit: Visit, uploads: Sequence[Upload], ages: Mapping[str, float | None], person: str, recognised: bool
+) -> References:
+    """The bank of one person's photos of these ages (years, by the id of the photo), made once for the same ones.
+
+    `recognised`: only faces that look like the person are corrected by it. Raises nothing: without one usable photo
+    there are no references, and every photo has its sentence.
+    """
+    key = tuple((upload.id, upload.name, ages[upload.id]) for upload in uploads), person, recognised
+    return visit.memory.get("references", key, lambda: _enter(visit, uploads, ages, person, recognised))
+
+
+def _enter(
+    visit: Visit, uploads: Sequence[Upload], ages: Mapping[str, float | None], person: str, recognised: bool
+) -> References:
+    found = {upload.id: visit.found(upload) for upload in uploads}
+    pictures = {upload.id: _picture(upload, found[upload.id], ages[upload.id], person) for upload in uploads}
+    problems = [(one, str(one.age)) for one in pictures.values() if isinstance(one.age, str)]
+    candidates = [
+        Candidate(one, number, _crops(found[number]))
+        for number, one in pictures.items()
+        if not isinstance(one.age, str)
+    ]
+    numbers = {id(one): number for number, one in pictures.items()}
+    workshop = visit.workshop
+    try:
+        read = (candidates, problems)
+        base, encoder = workshop.pipeline.base, workshop.encoder
+        entered = without_outliers(
+            enter_candidates([*pictures.values()], read, base, encoder, recognised), None, keep=False
+        )
+    except DataError as error:
+        told = {numbers[id(one)]: said for one, said in problems}
+        return References(None, [], {number: told.get(number, str(error)) for number in numbers.values()})
+    bank = entered.bank
+    faces = [
+        OwnFace(_portrait(found[n]), age, seen) for n, age, seen in zip(bank.id, bank.ages, bank.estimates, strict=True)
+    ]
+    told = {numbers[id(one)]: said.removeprefix(f"{one.name}: ") for one, said in entered.problems}
+    return References(Own(bank, AUTO if recognised else person), faces, told)
+
+
+def _picture(upload: Upload, found: Found, age: float | None, person: str) -> Picture:
+    """A photo as one to enter, its age a sentence if it cannot be used."""
+    told = next((part.status for part in found.faces if not isinstance(part, Face)), "")
+    if not told and (age is None or not 0 <= age <= OLDEST):
+        told = NO_AGE
+    return Picture(Path(), upload.name, told or float(age or 0), person)
+
+
+def _crops(found: Found) -> list:
+    faces = [face for face in found.faces if isinstance(face, Face)]
+    return not_background([face.crop for face in faces], [face.known.box or (0, 0, 1, 1) for face in faces])
+
+
+def _portrait(found: Found) -> bytes:
+    return found.portraits[0] if len(found.portraits) == 1 else found.picture
+
+
+def packed(bank: ReferenceBank) -> bytes:
+    """The bytes of a bank's .npz, as build_reference_bank.py writes it."""
+    stream = io.BytesIO()
+    bank.write(stream)
+    return stream.getvalue()
