@@ -21,6 +21,8 @@ needs_streamlit = pytest.mark.skipif(
 )
 # Starts the page, says its process id, and waits to be killed.
 PARENT = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as where the tests were not started by nohup
 import subprocess, sys, time
 print(subprocess.Popen([sys.executable, "-m", "scripts.age_app", *sys.argv[1:]]).pid, flush=True)
 time.sleep(600)
