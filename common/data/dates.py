@@ -164,9 +164,13 @@ def exif_date(path: Path, trust_edit_date: bool = False) -> str:
     `trust_edit_date` also takes DateTime, which programs set when they edit or scan an image.
     """
     try:
-        data = read_bytes(path, str(path))
+        return exif_date_of(read_bytes(path, str(path)), trust_edit_date)
     except ImageError:
         return ""
+
+
+def exif_date_of(data: bytes, trust_edit_date: bool = False) -> str:
+    """As `exif_date`, of the bytes of an image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

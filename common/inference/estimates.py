@@ -78,6 +78,11 @@ class Face:
     person: str = ""
     true_age: float = NAN
 
+    @property
+    def row(self) -> int:
+        """Number of its image among those given."""
+        return self.known.row
+
 
 @dataclass(frozen=True)
 class Request:
@@ -110,7 +115,7 @@ class Estimates(NamedTuple):
 class BaseEstimates(NamedTuple):
     """What the base predicts of M faces, in their order among all results.
 
-    results: one for each face and each image without one; place [M]: theirs in it; faces [M]; spread [M] years;
+    results: one for each face and each image without one; place [M]: theirs in it; faces [M]; true_age [M] years;
     crops: [S, S, 3] uint8 each, where they were asked for; stopped: whether Ctrl-C ended it.
     """
 
@@ -118,7 +123,6 @@ class BaseEstimates(NamedTuple):
     place: np.ndarray
     faces: Faces
     true_age: np.ndarray
-    spread: np.ndarray
     crops: list[np.ndarray]
     stopped: bool
 
@@ -136,10 +140,8 @@ def estimate_base(
     stopped = False
     try:
         for part in found:
-            row = part.known.row if isinstance(part, Face) else part.row
-            last = waiting[-1] if waiting else None
-            before = last.known.row if isinstance(last, Face) else -1 if last is None else last.row
-            if waiting and (len(waiting) >= batch_size or row != before and row % batch_size == 0):
+            begins = bool(waiting) and part.row != waiting[-1].row and part.row % batch_size == 0
+            if len(waiting) >= batch_size or begins:
                 done.append(_Batch.of(waiting, base, keep_crops))
                 waiting = []
             waiting.append(part)
@@ -190,8 +192,8 @@ def _joined(done: Sequence[_Batch], width: int, stopped: bool) -> BaseEstimates:
         np.array([person for person, _, _ in kept], str),
     )
     crops = [crop for _, _, crop in kept if crop is not None]
-    spreads, ages = (np.array(values, float) for values in ([one.spread for one in good], [age for _, age, _ in kept]))
-    return BaseEstimates(results, place, faces, ages, spreads, crops, stopped)
+    true_age = np.array([age for _, age, _ in kept], float)
+    return BaseEstimates(results, place, faces, true_age, crops, stopped)
 
 
 def correct(base: BaseEstimates, corrector: CorrectsAges, oracle: bool = False, votes: bool = True) -> Correction:

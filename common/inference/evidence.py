@@ -13,7 +13,7 @@ from common.inference.estimates import Evidence, FaceAge
 def draw_evidence(faces: Sequence[FaceAge], folder: Path) -> None:
     """Draw each face that holds its evidence beside its references of the training bank into `folder`; prints where.
 
-    Where the age is not the one by these references (own ones, a gate), both are marked. Raises DataError where a
+    Where the age is not the one by these references (own ones, a gate), both are marked. Raises DataError where an
     image cannot be written.
     """
     drawn = [(number, face) for number, face in enumerate(faces) if face.evidence is not None]

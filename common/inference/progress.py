@@ -15,6 +15,5 @@ def progress(found: Iterable[Face | FaceAge], count: int, shard: Shard | None) -
     named = {"desc": f"shard {shard}", "position": shard.index} if shard else {}
     with tqdm(total=count, unit="image", disable=count < FEW, **named) as bar:
         for part in found:
-            row = part.known.row if isinstance(part, Face) else part.row
-            bar.update(max(row + 1 - bar.n, 0))
+            bar.update(max(part.row + 1 - bar.n, 0))
             yield part

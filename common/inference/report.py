@@ -14,11 +14,11 @@ SHOWN, SHOWN_BESIDE_FILE = 40, 10  # faces printed one by one at most; the same 
 
 
 def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = SHOWN) -> None:
-    """Print the ages (of up to `limit` faces), the errors where ages are known, and what failed (on stderr).
+    """Print the ages (of up to `limit` faces), the errors where ages are known.
 
     `corrected` shows the base's estimate beside the age.
     """
-    good, failed = table[answered(table)], table[~answered(table)]
+    good = table[answered(table)]
     if 0 < len(good) <= limit:
         print_faces(good, corrected)
     elif len(good):
@@ -30,6 +30,11 @@ def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = SHOW
         for kind, part in summarise(labelled).items():
             if isinstance(part, dict):
                 print(f"{kind} labels: " + "  ".join(f"{key} {value}" for key, value in part["all"].items()))
+
+
+def print_failed(table: pd.DataFrame) -> None:
+    """Name on stderr what is doubtful and what failed."""
+    good, failed = table[answered(table)], table[~answered(table)]
     for row in good[good["status"] != OK].itertuples():
         print(f"{printable(row.path)}, face {row.face}: {row.status}; its age may be far off", file=sys.stderr)
     for row in failed.itertuples():

@@ -15,10 +15,10 @@ from common.inference.evidence import draw_evidence
 from common.inference.inputs import list_inputs, read_faces
 from common.inference.options import ALL, SHORT, InferenceOptions
 from common.inference.progress import progress
-from common.inference.report import SHOWN, SHOWN_BESIDE_FILE, exit_status, print_gain, print_result
+from common.inference.report import SHOWN, SHOWN_BESIDE_FILE, exit_status, print_failed, print_gain, print_result
 from common.inference.shards import infer_in_shards, take_shard
 from common.inference.table import MARK, as_text, predictions_of
-from common.inference.terminal import attempt, ended_like_ctrl_c, patient_output, printable
+from common.inference.terminal import attempt, ended_like_ctrl_c, patient_output, printable, unless_closed
 
 EXPLAINED = 50  # faces drawn by --explain at most
 Kind = TypeVar("Kind", bound=InferenceOptions)
@@ -58,7 +58,10 @@ def _infer(options: Kind, load: Callable[[Kind], EstimatesFaces], told: Callable
         check_out(options.out)
     manifest = list_inputs(options)
     if options.processes > 1:
-        return _tell(infer_in_shards(options, manifest), Estimates([], [], False), options, told)
+        table = infer_in_shards(options, manifest)
+        unless_closed(lambda: _tell(table, Estimates([], [], False), options, told))
+        print_failed(table)
+        return exit_status(table)
     if options.shard:
         return _infer_shard(options, load, manifest)
     pipeline = load(options)
@@ -66,9 +69,11 @@ def _infer(options: Kind, load: Callable[[Kind], EstimatesFaces], told: Callable
         estimates = estimate(pipeline, manifest, options)
     table = predictions_of(estimates.faces, manifest)
     _write(table, options)
-    status = _tell(table, estimates, options, told)
+    unless_closed(lambda: _tell(table, estimates, options, told))
+    print_failed(table)
     drawn = attempt(lambda: _draw(table, estimates, options)) if options.explain else True
-    return status if drawn else max(status, 1)
+    whole = drawn and not estimates.stopped
+    return exit_status(table) if whole else max(exit_status(table), 1)
 
 
 def _infer_shard(options: Kind, load: Callable[[Kind], EstimatesFaces], manifest: pd.DataFrame) -> int:
@@ -116,7 +121,7 @@ def _write(table: pd.DataFrame, options: InferenceOptions) -> None:
         raise
 
 
-def _tell(table: pd.DataFrame, estimates: Estimates, options: Kind, told: Callable[[pd.DataFrame, Kind], None]) -> int:
+def _tell(table: pd.DataFrame, estimates: Estimates, options: Kind, told: Callable[[pd.DataFrame, Kind], None]) -> None:
     if options.mode == "oracle":
         print("oracle: the TRUE age was used; these figures are an upper bound.")
     for note in estimates.notes:
@@ -128,7 +133,6 @@ def _tell(table: pd.DataFrame, estimates: Estimates, options: Kind, told: Callab
         print("Stopped before all images were estimated; those that were are in the table.", file=sys.stderr)
     if options.out:
         print(f"predictions: {printable(str(options.out))}")
-    return max(exit_status(table), 1) if estimates.stopped else exit_status(table)
 
 
 def _draw(table: pd.DataFrame, estimates: Estimates, options: InferenceOptions) -> None:

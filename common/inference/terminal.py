@@ -37,11 +37,8 @@ def patient_output() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    yield
+    unless_closed(sys.stdout.flush)
 
 
 @contextmanager
@@ -63,12 +60,18 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def attempt(action: Callable[[], None]) -> bool:
-    """Do what the result does not need (drawing); what cannot be written costs one sentence. Whether it was done."""
+def unless_closed(action: Callable[[], None]) -> None:
+    """Print something; after its reader has gone (`| head`) it is dropped, with all that would follow."""
     try:
         action()
     except BrokenPipeError:
-        raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def attempt(action: Callable[[], None]) -> bool:
+    """Draw something; what cannot be written costs one sentence. Whether it was done."""
+    try:
+        unless_closed(action)
     except (OSError, UserError) as error:
         print(f"not drawn: {printable(str(error))}", file=sys.stderr)
         return False

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from common.data.dates import exif_date_of
 from common.difference.bank import ReferenceBank
 from common.errors import ImageError
 from common.faces.identity import IdentityEncoder
@@ -20,7 +21,6 @@ from common.inference.estimates import Estimates, Face, FaceAge, Request
 from common.inference.faces_drawn import draw_faces
 from common.inference.inputs import faces_of
 from common.pipeline import AgePipeline
-from scripts.page.exif import exif_dates
 
 PROBABILITY = 0.9  # of an interval to hold the age
 PICTURE_SIDE = 720  # pixels; the longer side of a photo on the page, at most
@@ -44,8 +44,8 @@ class Upload:
 
     @cached_property
     def exif(self) -> tuple[str, str]:
-        """When it was taken by its EXIF, and a date it is not later than (see `exif_dates`)."""
-        return exif_dates(self.data)
+        """When it was taken by its EXIF, and a date it is not later than (see `exif_date_of`)."""
+        return exif_date_of(self.data), exif_date_of(self.data, trust_edit_date=True)
 
 
 class Found(NamedTuple):

@@ -164,8 +164,11 @@ def test_odd_names_and_a_closed_pipe_cost_nothing(words, crops, tmp_path, encodi
     listed = subprocess.run([*COMMAND, *words[:-2]], env=environment, capture_output=True)
     assert listed.returncode == 0 and listed.stdout.count(b"\n") == 9, listed.stderr
     assert b"\x1b[2J" not in listed.stdout and rb"\x1b[2Jred.png" in listed.stdout
-    ended = subprocess.run(f"{' '.join([*COMMAND, *words])} | true", shell=True, env=environment, capture_output=True)
-    assert ended.stderr == b"" and len(read_predictions(tmp_path / "ages.csv")) == 8
+    (crops / "broken.png").write_bytes(b"no image")
+    piped = f"{' '.join([*COMMAND, *words])} | true; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", piped], env=environment, capture_output=True)
+    assert ended.stderr.count(b"\n") == 1 and b"broken.png" in ended.stderr
+    assert ended.returncode == 1 and len(read_predictions(tmp_path / "ages.csv")) == 9
 
 
 def test_a_web_address_and_an_unknown_device_are_named_as_such(tiny_run, capsys):
