@@ -10,13 +10,14 @@ import pandas as pd
 from AlbumPipeline.AlbumPipeline__dataset import noise_repeats, unknown
 from AlbumPipeline.AlbumPipeline__model import Album, Known
 from AlbumPipeline.AlbumPipeline__weights import AgeErrors
+from common.data.births import COLUMNS as BIRTHS
+from common.data.births import births_of
 from common.data.dates import Period, decimal_year, parse_period
 from common.data.labels import OLDEST, person_key, person_name, read_table
 from common.errors import DataError
 
 COLUMNS = ["photo", "face", "person", "estimate", "photo_date", "latest", "session", "id", "status"]
 ALIASES = {"path": "photo", "age": "estimate", "base_age": "estimate", "estimated_age": "estimate"}
-BORN = ("born", "birth_date")
 UNIFORM = 12**0.5  # length of an interval over the standard deviation of what is uniform in it
 DAY = timedelta(days=1)
 
@@ -49,9 +50,7 @@ def read_faces_table(path: Path) -> tuple[pd.DataFrame, dict[str, str], list[str
     for needed in ("photo", "person", "estimate"):
         if needed not in table.columns:
             raise DataError(f"{path} has no column '{needed}'; it needs photo, person and estimate (years).")
-    births = {}
-    for column in (name for name in BORN if name in table.columns):
-        births |= {row.person: getattr(row, column) for row in table.itertuples() if getattr(row, column).strip()}
+    births = births_of(table, path) if set(BIRTHS) & set(table.columns) else {}
     for column in COLUMNS:
         if column not in table.columns:
             table[column] = ""
@@ -65,11 +64,7 @@ def read_faces_table(path: Path) -> tuple[pd.DataFrame, dict[str, str], list[str
 
 def read_births(path: Path) -> dict[str, str]:
     """Births as written, by person, of a CSV with the columns person and born (or birth_date); raises DataError."""
-    table = read_table(path, "table of people")
-    column = next((name for name in BORN if name in table.columns), "")
-    if "person" not in table.columns or not column:
-        raise DataError(f"{path} needs the columns person and born; it has {', '.join(table.columns)}.")
-    return {name: text for name, text in zip(table["person"], table[column], strict=True) if text.strip()}
+    return births_of(read_table(path, "table of people"), path)
 
 
 def with_dates(faces: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:

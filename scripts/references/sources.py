@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.data.dates import UNDATED, age_between, exif_date, folder_date, name_date, parse_span
+from common.data.births import births_of
+from common.data.dates import UNDATED, age_between, exif_date, folder_date, name_date
 from common.data.labels import known_column, parse_age, parse_ages, person_key, person_name, read_table
 from common.data.manifest import renamed
 from common.errors import DataError
@@ -62,24 +63,7 @@ def read_births(path: Path | None) -> dict[str, str]:
     """Birth dates as texts by `person_key`; raises DataError for a person with two different ones."""
     if path is None:
         return {}
-    table = read_table(path)
-    if not {"person", "birth_date"} <= set(table.columns):
-        raise DataError(f"{path} needs the columns person and birth_date.")
-    births, twice = {}, []
-    for name, birth in zip(table["person"], table["birth_date"], strict=True):
-        key = person_key(name)
-        if key and not _same_date(births.setdefault(key, birth.strip()), birth.strip()):
-            twice.append(f"{person_name(name)} ({births[key] or 'empty'} and {birth.strip() or 'empty'})")
-    if twice:
-        raise DataError(f"{path} has two birth dates of {', '.join(twice)}; leave the right one in it.")
-    return births
-
-
-def _same_date(first: str, second: str) -> bool:
-    try:
-        return first == second or parse_span(first) == parse_span(second)
-    except ValueError:
-        return False
+    return {person_key(name): text for name, text in births_of(read_table(path), path).items()}
 
 
 def pictures_of_table(arguments: argparse.Namespace) -> list[Picture]:

@@ -87,6 +87,15 @@ def test_a_table_of_somebody_else_is_not_replaced(tmp_path, capsys):
     assert "must be a folder" in capsys.readouterr().err
 
 
+def test_two_births_of_one_person_are_refused(tmp_path, capsys):
+    faces = written(tmp_path / "f.csv", "photo,person,estimate,born\na,Ada,3,1950\nb,ada,9,1952\nc,Ada,12,\n")
+    assert main(["--faces", str(faces)]) == 2
+    assert "f.csv has two birth dates of ada (1950 and 1952); leave the right one in it." in capsys.readouterr().err
+    people = written(tmp_path / "p.csv", "person,born\nAda,1950\nADA,1.1.1951\n")
+    assert main(["--people", str(people)]) == 2
+    assert "p.csv has two birth dates of ADA (1950 and 1.1.1951)" in capsys.readouterr().err
+
+
 def test_one_bad_row_never_loses_the_rest(tmp_path, capsys):
     rows = "photo,person,estimate,photo_date\na.jpg,Ada,20,1980\nb.jpg,Ada,x,1985\nc.jpg,Ada,31,soon\nd.jpg,Ada,-3,\n"
     rows += "e.jpg,Ada,25,1985\ne.jpg,Bo,25,1986\nf.jpg,,nan,1990\ng.jpg,ada,30,2999\n"
