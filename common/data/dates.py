@@ -18,6 +18,11 @@ EARLIEST = 1800  # no photo, and nobody on one, is older
 ISO = re.compile(r"(\d{4})(?:([-:])(\d\d?)(?:\2(\d\d?))?)?(?:[ T].*)?", re.DOTALL)
 COMPACT = re.compile(r"(\d{4})()(\d\d)(\d\d)")
 DAY_FIRST = re.compile(r"(\d\d?)\.\s?(\d\d?)\.\s?(\d{4})")
+BY_NAME = re.compile(r"(?:(\d\d?)\s+)?([A-Za-z]{3,9})\.?\s+(\d{4})")
+MONTHS = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "december",
+)  # fmt: skip
 YEAR_FOLDER = re.compile(r"(?:18|19|20)\d\d")
 # 1987-06, 1987-06-30 (also with _ or . between all three), 19870630; nothing within a longer number
 IN_NAME = re.compile(
@@ -53,7 +58,8 @@ class Span(NamedTuple):
 def parse_span(text: str) -> Span:
     """The days that a date can mean: 1987-06-30, 1987:06:30 (EXIF), 19870630, 30.6.1987 (day first), 1987-06 or 1987.
 
-    Raises ValueError for anything else, and for days that there never were.
+    Months may have English names, as in GEDCOM: 30 JUN 1987, June 1987. Raises ValueError for anything else, and for
+    days that there never were.
     """
     text = str(text).strip("\0 \t\r\n")
     shown = f"'{text[:40]}'"
@@ -61,6 +67,8 @@ def parse_span(text: str) -> Span:
         day, month, year = (int(part) for part in match.groups())
     elif match := ISO.fullmatch(text) or COMPACT.fullmatch(text):
         year, month, day = int(match[1]), int(match[3] or 0), int(match[4] or 0)
+    elif (match := BY_NAME.fullmatch(text)) and (month := _month(match[2])):
+        year, day = int(match[3]), int(match[1] or 0)
     else:
         raise ValueError(f"{shown} is no date like 1987-06-30")
     if year < EARLIEST:
@@ -74,6 +82,11 @@ def parse_span(text: str) -> Span:
         return Span(date(year, month, 1), following - timedelta(days=1))
     except ValueError:
         raise ValueError(f"{shown} is an impossible date") from None
+
+
+def _month(name: str) -> int:
+    """Number of the month that an English name of three letters or more begins, 0 for another word."""
+    return next((number for number, month in enumerate(MONTHS, 1) if month.startswith(name.lower())), 0)
 
 
 class Period(NamedTuple):

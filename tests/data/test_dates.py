@@ -37,6 +37,7 @@ def photo(path, dates: dict[int, str]):
         ("30.6.1940", date(1940, 6, 30)), ("3.6.1940", date(1940, 6, 3)), ("1987-06", date(1987, 6, 15)),
         ("1987", date(1987, 7, 2)), ("1987-02", date(1987, 2, 14)), (" 1987 ", date(1987, 7, 2)),
         ("1987:06:00 00:00:00", date(1987, 6, 15)), ("1987-12", date(1987, 12, 16)),
+        ("30 JUN 1987", date(1987, 6, 30)), ("June 1987", date(1987, 6, 15)), ("3 Sept. 1940", date(1940, 9, 3)),
     ],
 )  # fmt: skip
 def test_dates_as_they_are_written(text, day):
@@ -49,7 +50,9 @@ def test_days_that_never_were_are_impossible(text):
         parse_span(text)
 
 
-@pytest.mark.parametrize("text", ["6/30/1940", "about 1980", "30.6.40", "", "1987-06-30-01", "1" * 5000])
+@pytest.mark.parametrize(
+    "text", ["6/30/1940", "about 1980", "30.6.40", "", "1987-06-30-01", "Mayor 1987", "30 Ju 1987", "1" * 5000]
+)
 def test_other_texts_are_no_dates(text):
     with pytest.raises(ValueError, match="is no date like 1987-06-30"):
         parse_span(text)
@@ -138,7 +141,9 @@ def test_a_name_that_contradicts_its_folder_is_said():
         ("1920-1925", date(1920, 1, 1), date(1925, 12, 31), False),
         ("from 1920 to 3.6.1940", date(1920, 1, 1), date(1940, 6, 3), False),
         ("before 2004", None, date(2003, 12, 31), False), ("BEF 1950-06-30", None, date(1950, 6, 29), False),
-        ("AFT 1950", date(1951, 1, 1), None, False), ("1987-06", date(1987, 6, 1), date(1987, 6, 30), False),
+        ("AFT 1950", date(1951, 1, 1), None, False),
+        ("BET 3 MAR 1920 AND APR 1921", date(1920, 3, 3), date(1921, 4, 30), False),
+        ("1987-06", date(1987, 6, 1), date(1987, 6, 30), False),
     ],
 )  # fmt: skip
 def test_periods_as_genealogists_write_them(text, first, last, about):
