@@ -10,7 +10,7 @@ from common.errors import DataError, WeightsError
 from common.files import write_whole
 from scripts.release.stages import RUNS, Stage
 
-OUTPUTS = ("--out", "--json", "--runs", "--target")  # the word after one of these is written, not read
+NOT_READ = ("--out", "--json", "--runs", "--target", "--sources")  # the word after one of these is no input
 PREPARED_FILES = ("manifest.csv", "crops.csv", "crops.npy")  # what a prepared folder says to who reads it
 MISSING = "missing"
 
@@ -96,7 +96,7 @@ def inputs_of(stage: Stage, root: Path) -> list[str]:
     for command in stage.commands:
         for before, word in zip(command, command[1:], strict=False):
             name = word.partition("=")[2] or word
-            if before not in OUTPUTS and "/" in name and (name.startswith("@") or (root / name).exists()):
+            if before not in NOT_READ and "/" in name and (name.startswith("@") or (root / name).exists()):
                 words.add(name.removesuffix("/manifest.csv"))  # the crops beside it are read too
     return sorted(words | set(stage.reads))
 
@@ -107,7 +107,7 @@ def outputs_of(stage: Stage, root: Path) -> list[Path]:
         root / word
         for command in stage.commands
         for before, word in zip(command, command[1:], strict=False)
-        if before in OUTPUTS
+        if before in NOT_READ[:2]
     ]
     return outputs + ([root / "weights" / stage.release / MODEL_FILE] if stage.release else [])
 

@@ -95,7 +95,7 @@ def stages(sources: Path, budget: str) -> list[Stage]:
         Stage("predictions", predictions(sources),
               reads=(*models(*RELEASES), "weights/*/intervals.json", str(sources / "photos"))),
         Stage("metrics", [report(name) for name in RELEASES]),
-        Stage("compared", [["scripts/release/compare_releases.py", "--before", BEFORE, "--data", PREPARED]],
+        Stage("compared", [["scripts/release/compare_releases.py", "--before", BEFORE, "--sources", str(sources)]],
               reads=("weights/*/predictions/*.csv.gz",)),
         Stage("controls", controls(), reads=models(*RELEASES)),
         Stage("sweep", [[f"{DIFF}/{DIFF}__sweep.py", "--data", *APPARENT, "--runs", f"{RUNS}/difference", "--seeds",
