@@ -118,10 +118,13 @@ def runs_of(stage: str, pipeline: str, root: Path) -> list[Path]:
 
 
 def resolved(word: str, root: Path) -> str:
-    """A word of a command with `@STAGE/PIPELINE` as the folder, below the root, of the weights that training left."""
+    """A word of a command, `@STAGE/PIPELINE?FOLDER` as where the weights of that training lie below the root."""
     if not word.startswith("@"):
         return word
+    word, _, otherwise = word.partition("?")
     stage, pipeline, *rest = word[1:].split("/")
     found = runs_of(stage, pipeline, root)
+    if otherwise and not found:
+        return otherwise
     run = found[0].name if found else "<run>"
     return "/".join([RUNS, stage, pipeline, run, "weights", *rest])

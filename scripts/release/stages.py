@@ -1,6 +1,7 @@
 """What a release is made of: every stage with its commands, from the archives to the tables; nothing here runs.
 
-Recipes stand at the top. A word `@STAGE/PIPELINE` of a command stands for the weights that this training left.
+Recipes stand at the top. A word `@STAGE/PIPELINE` of a command stands for the weights that this training
+left, `@STAGE/PIPELINE?FOLDER` for the folder if there is no such run.
 """
 
 from dataclasses import dataclass
@@ -134,9 +135,9 @@ def last_layers() -> list[Stage]:
 
 
 def joined() -> Stage:
-    """The base of two networks: the released one and EdgeFace's, with its graph."""
+    """The base of two networks: the released one and EdgeFace's (without a run of it, that in weights/), its graph."""
     target = f"weights/{BASE}{LARGE}"
-    join = ["scripts/release/join_bases.py", f"weights/{BASE}", f"@large_again/{BASE}", "--out", target]
+    join = ["scripts/release/join_bases.py", f"weights/{BASE}", f"@large_again/{BASE}?{target}", "--out", target]
     return Stage("joined", [join, ["scripts/export_onnx.py", "--weights", target]])
 
 

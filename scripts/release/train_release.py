@@ -91,6 +91,9 @@ class Release:
         if stage.release:
             self.release(stage)
         seconds = round(time.monotonic() - started)
+        written = {str(path.relative_to(self.root)) for path in outputs_of(stage, self.root)}
+        if written & {resolved(name, self.root) for name in state.inputs}:
+            state = self.digests.state(stage)  # what it reads and writes: as it is now
         self.note(stage, state, seconds)
         print(f"stage {stage.name}: {seconds} s", flush=True)
 

@@ -279,7 +279,10 @@ def test_the_list_of_released_graphs_is_written_of_what_is_vouched_for(base, tmp
     monkeypatch.setattr(hash_weights_module, "RELEASED_GRAPHS", listed)
     assert hash_weights(["--graphs"]) == 0 and "base/model.onnx" in capsys.readouterr().out
     assert listed.read_text().split() == [json.loads((base / "config.json").read_text())[HASHES]["model.onnx"]]
-    changed_graph(base, lambda model: model.graph.node.append(helper.make_node("Loop", [], [])))
+    looped = changed_graph(base, lambda model: model.graph.node.append(helper.make_node("Loop", [], [])))
+    (base / "model.onnx").write_bytes(looped)
+    assert hash_weights(["--graphs"]) == 2 and "is not the file" in capsys.readouterr().err
+    vouch(base, "model.onnx")
     assert hash_weights(["--graphs"]) == 2
     with pytest.raises(SystemExit):
         hash_weights([])
