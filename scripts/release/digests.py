@@ -72,8 +72,8 @@ class Digests:
 
     def state(self, stage: Stage) -> State:
         """What a stage is made of now; a path in a command counts by what is there, not by where it lies."""
-        inputs = {name: self.path(resolved(name, self.root)) for name in inputs_of(stage, self.root)}
-        commands = [[Path(word).name if Path(word).is_absolute() else word for word in line] for line in stage.commands]
+        inputs = {short(name): self.path(resolved(name, self.root)) for name in inputs_of(stage, self.root)}
+        commands = [[short(word) for word in command] for command in stage.commands]
         return State(_digest([commands, stage.trains, stage.release, sorted(inputs.items())]), inputs)
 
 
@@ -88,6 +88,11 @@ def _learnt_settings(folder: Path) -> str:
 
 def _digest(said: object) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def short(word: str) -> str:
+    """A word of a command, of an absolute path only the name: archives may move."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def inputs_of(stage: Stage, root: Path) -> list[str]:
