@@ -6,7 +6,8 @@
 Reads the predictions stored at the commit --before; a test set that was not estimated there is estimated now, by the
 code and the weights of that commit (kept in runs/release/before). Writes compared.csv beside the weights, from which
 --table prints, for each set, errors with the paired bootstrap's 95 % interval, and then by group x gender x decade.
-Errors are of exact ages; of labels that are intervals, the distance to them. Exit status: 0 done, 2 nothing was done.
+Errors are of exact ages; of labels that are intervals, apart, the distance to them.
+Exit status: 0 done, 2 nothing was done.
 """
 
 import argparse
@@ -64,18 +65,26 @@ def parts_of(faces: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
 def compare(name: str, before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
     """One row for each part: set, BY, faces, mae_before, mae, bias_before, bias, gain, low, high (years).
 
-    The bias is of exact labels alone; only group x gender x decade goes without the bootstrap.
+    Faces with interval labels are a set of their own, without a bias; only group x gender x decade goes without the
+    bootstrap.
     """
-    rows = []
-    for what, part in parts_of(common_faces(before, now)):
-        was, now_is, person = part["was"].to_numpy(), part["is"].to_numpy(), part["person"].to_numpy(str)
-        row = {"set": name, **dict.fromkeys(BY, ""), **what, "faces": len(part)}
-        row |= {"mae_before": np.abs(was).mean(), "mae": np.abs(now_is).mean()}
-        exact = bool(part["exact"].all())
-        row |= {"bias_before": was.mean(), "bias": now_is.mean()} if exact else {}
-        rows.append(row | (paired_bootstrap(was, now_is, person) if len(what) < len(BY) else {}))
+    faces = common_faces(before, now)
+    kinds = {name: faces[faces["exact"]], f"{name}, distance to the interval": faces[~faces["exact"]]}
     columns = ["set", *BY, "faces", "mae_before", "mae", "bias_before", "bias", "gain", "low", "high"]
+    rows = [row for kind, part in kinds.items() if len(part) for row in compared_parts(kind, part)]
     return pd.DataFrame(rows, columns=columns)
+
+
+def compared_parts(name: str, faces: pd.DataFrame) -> list[dict[str, object]]:
+    """The rows of `compare` of faces of one kind."""
+    rows: list[dict[str, object]] = []
+    for what, part in parts_of(faces):
+        was, now_is, person = part["was"].to_numpy(), part["is"].to_numpy(), part["person"].to_numpy(str)
+        row: dict[str, object] = {"set": name, **dict.fromkeys(BY, ""), **what, "faces": len(part)}
+        row |= {"mae_before": np.abs(was).mean(), "mae": np.abs(now_is).mean()}
+        row |= {"bias_before": was.mean(), "bias": now_is.mean()} if part["exact"].all() else {}
+        rows.append(row | (dict(paired_bootstrap(was, now_is, person)) if len(what) < len(BY) else {}))
+    return rows
 
 
 def decade_order(name: str) -> int:

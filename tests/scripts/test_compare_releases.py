@@ -43,7 +43,13 @@ def test_interval_labels_count_by_their_distance_and_strangers_not_at_all():
     before["age"], now["age"] = [31.5, 20, 20, 20], [25.0, 20, 20, 20]
     faces = common_faces(checked(before, "a"), checked(now, "b"))
     assert faces["was"].tolist() == [2, 0, 0, 0] and faces["is"].tolist() == [0] * 4
-    assert np.isnan(compare("s", checked(before, "a"), checked(now, "b"))["bias"]).all()
+    table = compare("s", checked(before, "a"), checked(now, "b"))
+    assert np.isnan(table["bias"].astype(float)).all() and set(table["set"]) == {"s, distance to the interval"}
+    for mixed in (before, now):
+        mixed.loc[0, ["true_age_min", "true_age_max"]] = 25.0
+    table = compare("s", checked(before, "a"), checked(now, "b"))
+    exact, loose = (table[table["set"] == name].iloc[0] for name in table["set"].unique())
+    assert (exact["faces"], exact["mae_before"], exact["bias"]) == (1, 6.5, 0) and loose["faces"] == 3
     with pytest.raises(DataError, match="no labelled face in common"):
         common_faces(checked(before.assign(id="x"), "a"), checked(now, "b"))
 
