@@ -12,7 +12,7 @@ crop = np.asarray(Image.open(sys.argv[2]).convert("RGB"), np.float32) / 255  # [
 side, size = len(crop), int(said["input_size"])
 margin, rise = round(side * (1 - float(said["crop_fraction"])) / 2), round(side * float(said["crop_rise"]))
 crop = np.pad(crop, ((side, side), (side, side), (0, 0)), "edge")  # the view of -large reaches beyond the crop
-box = (side + margin, side + margin - rise, 2 * side - margin, 2 * side - margin - rise)
-view = [Image.fromarray(crop[..., i]).resize((size, size), Image.Resampling.BILINEAR, box) for i in range(3)]
+crop = crop[side + margin - rise : 2 * side - margin - rise, side + margin : 2 * side - margin]
+view = [Image.fromarray(crop[..., i]).resize((size, size), Image.Resampling.BILINEAR) for i in range(3)]
 age, log_probs, embedding = session.run(None, {"images": np.stack(view)[None]})  # images [1, 3, size, size] RGB, 0..1
 print(f"{age[0]:.4f}")

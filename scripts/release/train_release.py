@@ -9,7 +9,8 @@ The stages stand in scripts/release/stages.py. A stage is done if its commands a
 those noted in runs/release/done.json, and what they write is there; otherwise it runs, and so does every later one
 that reads what it changed. The same command goes on after an interruption, a training in the middle with its own
 --resume. --from takes what the earlier stages left as it is. --again does even what is done. --budget cpu (the
-default, and what the released weights were made with) takes 6 hours on 2 CPU cores.
+default, and what the released weights were made with) takes 6 hours on 2 CPU cores; scripts/release/pack_shards.py
+carries prepared sets to a machine with a GPU that has no archives, for the trainings of the bases.
 Exit status: 0 done, 2 a stage failed, 130 stopped by Ctrl-C.
 """
 
