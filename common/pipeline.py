@@ -192,7 +192,8 @@ class AgePipeline:
         return faces_of(pixels, FaceAge(name, id=digest, row=number), self.base)
 
     def _calibrator(self, probability: float) -> IntervalCalibrator:
-        calibrator = load_calibrator(self.weights, "bypass" if self.corrector is None else "full")
+        mode = "bypass" if self.corrector is None else "full"
+        calibrator = load_calibrator(self.weights, mode, self.base.fingerprint)
         calibrator.half_width(np.zeros(0), np.zeros(0), probability)  # raises DataError for an impossible one
         return calibrator
 

@@ -23,6 +23,7 @@ from AgeRegBaseline.AgeRegBaseline__model import load_model
 from common.base.intervals import bounds, load_calibrator
 from common.base.model import BAR, central_view, estimate
 from common.base.prediction import spread
+from common.base.weight_files import fingerprint
 from common.data.manifest import load_prepared
 from common.data.predictions import prediction_table
 from common.errors import DataError
@@ -65,7 +66,7 @@ def estimate_manifest(arguments: argparse.Namespace) -> pd.DataFrame:
     ages, spreads = estimate_rows(model, prepared.crops, rows, arguments.batch_size, device)
     table = prediction_table(prepared.manifest.iloc[rows], ages)
     if arguments.interval is not None:
-        calibrator = load_calibrator(arguments.weights, "bypass")
+        calibrator = load_calibrator(arguments.weights, "bypass", fingerprint(arguments.weights))
         half_width = calibrator.half_width(ages.astype(float), spreads, arguments.interval)
         table["interval_low"], table["interval_high"] = bounds(ages.astype(float), half_width)
     return table

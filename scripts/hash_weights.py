@@ -1,28 +1,54 @@
 """Vouch for the files of folders of weights: note the SHA-256 of each in its config.json.
 
     python scripts/hash_weights.py weights/AgeRegBaseline weights/DiffPipeline6
+    python scripts/hash_weights.py --graphs     # what is released: list all graphs in weights/
 
-Only do this for files you trust: whoever loads them is told no more than that they have not changed since.
+Only do this for files you trust: whoever loads them is told no more than that they have not changed since. --graphs
+writes common/base/released_graphs.txt: the graphs that this code knows and does not look through at every start. Each
+must be vouched for by the config.json beside it, and passes that look now.
 Exit status: 0 done, 2 a folder holds no weights.
 """
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 
-from common.base.weight_files import HASHES, read_settings, vouch
+from common.base.onnx import FAST_FILE, ONNX_FILE
+from common.base.weight_files import HASHES, RANKS, RELEASED_GRAPHS, look_through, read_settings, verified, vouch
+from common.difference.onnx_head import ENDS, HEAD_FILE
 from common.errors import UserError
+from common.files import WEIGHTS, write_whole
+
+GRAPHS = {ONNX_FILE: RANKS, FAST_FILE: RANKS, HEAD_FILE: ENDS}  # number of axes of what each takes and gives
+
+
+def list_graphs() -> list[Path]:
+    """Write RELEASED_GRAPHS anew; returns the graphs in weights/, raises WeightsError for one that cannot be listed."""
+    graphs = sorted(path for name in GRAPHS for path in WEIGHTS.glob(f"*/{name}"))
+    hashes = set()
+    for path in graphs:
+        data = verified(path)
+        look_through(data, path, GRAPHS[path.name])
+        hashes.add(hashlib.sha256(data).hexdigest())
+    write_whole(RELEASED_GRAPHS, "".join(f"{one}\n" for one in sorted(hashes)))
+    return graphs
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of weights")
+    parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="folders of weights")
+    parser.add_argument("--graphs", action="store_true", help="list the graphs in weights/ as released")
     arguments = parser.parse_args(argv)
+    if not arguments.folders and not arguments.graphs:
+        parser.error("name folders of weights, or give --graphs")
     try:
         for folder in arguments.folders:
             vouch(folder)
             print(f"{folder}: {', '.join(read_settings(folder)[HASHES]) or 'no file that inference reads'}")
+        if arguments.graphs:
+            print(f"{RELEASED_GRAPHS.name}: {', '.join(str(path.relative_to(WEIGHTS)) for path in list_graphs())}")
     except (UserError, OSError) as error:
         print(f"hash_weights: {error}", file=sys.stderr)
         return 2

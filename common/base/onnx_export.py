@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from common.base.config import BARConfig, read_config
 from common.base.mobilefacenet import MobileFaceNet, made_for_onnx
 from common.base.model import BAR
 from common.base.onnx import FAST_FILE, MADE_OF, ONNX_FILE
 from common.base.weight_files import CONFIG_FILE, fingerprint, vouch, writing
+from common.faces.alignment import TEMPLATE, TEMPLATE_SIZE
 from common.files import replacing, write_whole
 
 OUTLIERS = 99.99  # percent of what a layer puts out that 8 bits must be able to hold
@@ -57,7 +59,24 @@ def export_onnx(model: BAR, folder: str | Path) -> Path:
             input_names=names[:1], output_names=names[1:], dynamic_axes={name: {0: "B"} for name in names},
             opset_version=17, training=torch.onnx.TrainingMode.PRESERVE,
         )  # fmt: skip
+        describe(whole, model.config)
     return _note(folder, ONNX_FILE)
+
+
+def describe(path: Path, config: BARConfig) -> None:
+    """Write into a graph what who runs it without this code has to know: which crop it takes, and what it gives."""
+    import onnx
+
+    graph = onnx.load(path)
+    onnx.helper.set_model_props(graph, {
+        "images": f"[B, 3, {config.input_size}, {config.input_size}] float32, RGB, 0..1, an aligned face",
+        "alignment": f"eyes, nose, mouth corners at {TEMPLATE} in a crop of {TEMPLATE_SIZE} px, scaled to its side",
+        "crop_fraction": str(config.crop_fraction), "crop_rise": str(config.crop_rise),
+        "crop_size": str(config.crop_size), "input_size": str(config.input_size),
+        "ages": f"{config.min_age}..{config.max_age}", "decode": config.decode, "mirror": str(config.mirror).lower(),
+        "age": "[B] float32, years", "log_probs": "[B, ages] float32",
+    })  # fmt: skip
+    onnx.save(graph, path)
 
 
 def _note(folder: Path, file: str) -> Path:
@@ -98,6 +117,7 @@ def export_fast(folder: str | Path, images: Tensor) -> Path:
                 extra_options={"CalibPercentile": OUTLIERS, "CalibStridedMinMax": 1},
                 reduce_range=True,  # 7 bits of weight: sums of 8 overflow on processors without VNNI, in silence
             )  # fmt: skip
+            describe(whole, read_config(folder))
     return _note(folder, FAST_FILE)
 
 

@@ -22,6 +22,7 @@ AGE_BANDS = {
 }
 
 BIN_YEARS = 5  # width of a bin of true age, of the balanced MAE
+FEWEST_IN_CELL = 10  # faces of a group x gender x decade that is reported
 FEWEST_IN_BIN = 5  # faces; one face alone would otherwise weigh as much as a whole bin
 
 
@@ -145,7 +146,7 @@ def without_age(table: pd.DataFrame) -> np.ndarray:
 
 
 def summarise(table: pd.DataFrame) -> dict[str, Any]:
-    """Metrics of a predictions table: overall, by band and decade of true age, by gender and group.
+    """Metrics of a predictions table: overall, by band and decade of true age, by gender and group, and crossed.
 
     Rows without a finite age are counted under `failed`, those among them that say they were estimated under
     `not_finite` too, and as misses of their part. Exactly labelled and interval-labelled rows are reported apart
@@ -163,6 +164,8 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
         parts |= {f"{d}-{d + 9}": exact[true_age // 10 * 10 == d] for d in range(0, 110, 10)}
         known = {name: part for name, part in parts.items() if estimated(part).any()}
         result["exact"]["by_age"] = {name: _exact_metrics(part) for name, part in known.items()}
+        cells = _by_cell(exact)
+        result["exact"] |= {"by_group_gender_decade": cells} if cells else {}
     if estimated(interval).any():
         result["interval"] = _by_part(interval, _interval_metrics)
     return result
@@ -170,6 +173,18 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
 
 def _exact_metrics(table: pd.DataFrame) -> dict[str, float]:
     return point_metrics(table["age"].to_numpy(float), table["true_age_min"].to_numpy(float))
+
+
+def _by_cell(exact: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """n, MAE and bias (years) by group x gender x decade of true age, of those with FEWEST_IN_CELL estimates."""
+    good = exact[estimated(exact)]
+    decade = (good["true_age_min"] // 10 * 10).astype(int).rename("decade")
+    cells = {}
+    for (group, gender, start), part in good.groupby(["group", "gender", decade]):
+        if group and gender and len(part) >= FEWEST_IN_CELL:
+            measured = _exact_metrics(part)
+            cells[f"{group} {gender} {start}-{start + 9}"] = {key: measured[key] for key in ("n", "mae", "bias")}
+    return cells
 
 
 def _interval_metrics(table: pd.DataFrame) -> dict[str, float]:

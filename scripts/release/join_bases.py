@@ -1,21 +1,31 @@
 """One base regressor of two trained ones, MobileFaceNet's and EdgeFace's: the mean of their scores, without training.
 
     python scripts/release/join_bases.py weights/AgeRegBaseline runs/AgeRegBaseline/<time>/weights --out runs/joined
+    python scripts/release/join_bases.py weights/AgeRegBaseline weights/AgeRegBaseline-large --out runs/joined
 
-The second is a base trained with --preset large. The joined one looks at all that the two look at; its embedding is
-theirs side by side, so everything that stands on a base can stand on it. Exit status: 0 done, 2 nothing could be done.
+The second is a base trained with --preset large, or a joined one, in which the first takes the place of the one it was
+joined with (found in the history of weights/AgeRegBaseline by its fingerprint). The joined one looks at all that the
+two look at; its embedding is theirs side by side, so everything that stands on a base can stand on it.
+Exit status: 0 done, 2 nothing could be done.
 """
 
 import argparse
+import hashlib
+import subprocess
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from common.base.model import BAR, BARConfig
 from common.base.two_networks import VIEW
+from common.base.weight_files import CONFIG_FILE, MODEL_FILE, read_settings
 from common.base.weights import fingerprint, git_commit, load_bar, save_bar, trained_on
 from common.errors import UserError, WeightsError
+from common.files import REPOSITORY
+from common.pipeline import RELEASED
 
 
 def join(first: BAR, second: BAR, part: float = 0.5) -> BAR:
@@ -50,14 +60,62 @@ def join(first: BAR, second: BAR, part: float = 0.5) -> BAR:
     return joined
 
 
+@torch.no_grad()
+def exchange(first: BAR, joined: BAR, before: BAR, part: float) -> BAR:
+    """The joined BAR with `first` in the place of `before`, which it was joined of; raises WeightsError."""
+    if joined.config.backbone != "two_networks" or first.config.backbone != "mobilefacenet":
+        raise WeightsError("Only the base of mobilefacenet in a joined base can be exchanged.")
+    alike = ("head", "min_age", "max_age", "crop_size", "embedding_size", "input_size", "crop_fraction", "crop_rise")
+    if any(getattr(before.config, key) != getattr(first.config, key) for key in alike):
+        raise WeightsError("The new base must be of the size, head and ages of the one that it takes the place of.")
+    exchanged = BAR(replace(joined.config, decode=first.config.decode)).eval()
+    exchanged.load_state_dict(joined.state_dict())
+    exchanged.backbone.mobilefacenet.load_state_dict(first.backbone.state_dict())
+    layer, mine = exchanged.embedding[0], first.embedding[0]
+    size, width = mine.weight.shape
+    layer.weight[:size, :width], layer.bias[:size] = mine.weight, mine.bias
+    exchanged.head.weight[:, :size] = part * first.head.weight
+    exchanged.head.bias += part * (first.head.bias - before.head.bias)
+    exchanged.centre[:size], exchanged.spread[:size] = first.centre, first.spread
+    return exchanged
+
+
+def earlier(wanted: str) -> BAR:
+    """The released base of this fingerprint, from the history of weights/AgeRegBaseline; raises WeightsError."""
+    folder = f"weights/{RELEASED.name}"
+    for commit in _git("log", "--format=%H", "--", f"{folder}/{MODEL_FILE}").decode().split():
+        model = _git("show", f"{commit}:{folder}/{MODEL_FILE}")
+        if hashlib.sha1(model).hexdigest() == wanted:
+            with tempfile.TemporaryDirectory() as place:
+                (Path(place) / MODEL_FILE).write_bytes(model)
+                (Path(place) / CONFIG_FILE).write_bytes(_git("show", f"{commit}:{folder}/{CONFIG_FILE}"))
+                return load_bar(place)
+    raise WeightsError(f"The base {wanted[:8]} is not in the history of {folder}; join with the base of EdgeFace.")
+
+
+def _git(*words: str) -> bytes:
+    return subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, check=False).stdout
+
+
+def joined_of(first: Path, second: Path, part: float) -> tuple[BAR, list[str]]:
+    """The joined base of two folders of weights, and the fingerprints of its parts; raises WeightsError."""
+    said = read_settings(second).get("joined")
+    if said is None:
+        return join(load_bar(first), load_bar(second), part), [fingerprint(first), fingerprint(second)]
+    if said["part"] != part:
+        raise WeightsError(f"{second} was joined with --part {said['part']}; it stays.")
+    joined = exchange(load_bar(first), load_bar(second), earlier(said["of"][0]), part)
+    return joined, [fingerprint(first), said["of"][1]]
+
+
 def write(arguments: argparse.Namespace) -> Path:
     """Join the two bases of a command line and write the result; returns its folder, raises WeightsError."""
     if not 0 < arguments.part < 1:
         raise WeightsError(f"--part must be between 0 and 1, not {arguments.part}.")
     folders = (arguments.first, arguments.second)
-    joined = join(*(load_bar(folder) for folder in folders), arguments.part)
+    joined, parts = joined_of(*folders, arguments.part)
     notes = {
-        "joined": {"of": [fingerprint(folder) for folder in folders], "part": arguments.part},
+        "joined": {"of": parts, "part": arguments.part},
         "data": sorted({name for folder in folders for name in trained_on(folder) or []}),
         "commit": git_commit(),
     }
@@ -69,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("first", type=Path, metavar="MOBILEFACENET", help="folder of base weights")
-    add("second", type=Path, metavar="EDGEFACE", help="folder of base weights trained with --preset large")
+    add("second", type=Path, metavar="EDGEFACE", help="folder of base weights trained with --preset large, or joined")
     add("--part", type=float, default=0.5, help="part of the first in the mean (0.5)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the joined weights")
     try:

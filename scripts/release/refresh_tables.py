@@ -1,6 +1,6 @@
-"""Write the tables of the READMEs anew from stored predictions, or check that they are what the commands print.
+"""Write the tables of the documents anew from stored predictions, or check that they are what the commands print.
 
-    python scripts/release/refresh_tables.py            # every README of the repository
+    python scripts/release/refresh_tables.py            # every README.md and RESULTS.md of the repository
     python scripts/release/refresh_tables.py --check    # change nothing, name the tables that are out of date
 
 A table is made by the command in the comment before it: `<!-- table 2: scripts/report_metrics.py a=b.csv -->` puts the
@@ -48,10 +48,9 @@ def refreshed(text: str, tables: Callable[[str], tuple[str, ...]] = tables_of) -
 
 
 def readmes() -> list[Path]:
-    """The READMEs under version control, from the root down."""
-    listed = subprocess.run(
-        ["git", "ls-files", "*README.md"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+    """The READMEs and RESULTS under version control, from the root down."""
+    command = ["git", "ls-files", "*README.md", "*RESULTS.md"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return [REPOSITORY / name for name in listed.stdout.split()]
 
 

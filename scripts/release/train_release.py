@@ -1,14 +1,17 @@
 """Make everything in weights/ again: prepare data, train base, differences and ranges, calibrate, measure.
 
     python scripts/release/train_release.py --sources ARCHIVES    # UTKFace.tar, FairFace.tar, PublicFigures.tar …
-    python scripts/release/train_release.py --sources ARCHIVES --plan     # only print the commands
-    python scripts/release/train_release.py --sources ARCHIVES --from difference
+    python scripts/release/train_release.py --sources ARCHIVES --plan     # only print the stages and their commands
+    python scripts/release/train_release.py --sources ARCHIVES --from graph    # a new base is in weights/: the rest
     python scripts/release/train_release.py --sources ARCHIVES --budget gpu    # three times the epochs
 
-Runs stage by stage and notes each finished one in runs/release/done.json; the same command goes on after an
-interruption (a training in the middle goes on with its own --resume); --from removes the runs of that stage and all
-later ones first. --budget cpu (the default, and what the released weights were made with) takes 6 hours on 2 CPU cores.
-More epochs of the base on a GPU were not better (AgeRegBaseline/README.md).
+The stages stand in scripts/release/stages.py. A stage is done if its commands and the bytes of all that they read are
+those noted in runs/release/done.json, and what they write is there; otherwise it runs, and so does every later one
+that reads what it changed. The same command goes on after an interruption, a training in the middle with its own
+--resume. --from takes what the earlier stages left as it is. --again does even what is done. --budget cpu (the
+default, and what the released weights were made with) takes 6 hours on 2 CPU cores; scripts/release/pack_shards.py
+carries prepared sets to a machine with a GPU that has no archives, for the trainings of the bases.
+Exit status: 0 done, 2 a stage failed, 130 stopped by Ctrl-C.
 """
 
 import argparse
@@ -17,257 +20,159 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from common.base.edgeface import PACKAGE
+from common.base.weight_files import BANK_FILE, CONFIG_FILE, MODEL_FILE, READ
 from common.difference.weights import share_bank
 from common.errors import DataError, UserError
-from common.files import REPOSITORY, WEIGHTS
-
-WORK = REPOSITORY / "runs" / "release"
-PREPARED = "data/prepared"
-BASE_DATA = ["--data", f"{PREPARED}/utkface", f"{PREPARED}/fairface"]
-PIPELINES = ("AgeRegBaseline", "DiffPipeline6", "Ep3Pipeline", "RangeClassOrdinalPipeline")
-LARGE = "-large"  # ends the names of weights that take twice the time
-RELEASES = (*PIPELINES, f"AgeRegBaseline{LARGE}", f"DiffPipeline6{LARGE}")
-BUDGETS = {  # of the base's first training, its second, its third, of the larger network
-    "cpu": ([], ["--epochs", "10"], ["--epochs", "6"], [[], ["--epochs", "6"]]),
-    "gpu": (
-        ["--epochs", "27"], ["--epochs", "27"], ["--epochs", "18"], [["--epochs", "24"], ["--epochs", "18"]],
-    ),
-}  # fmt: skip
-# the base's later trainings start from the one before and keep a part of it
-AGAIN = ["--learning-rate", "0.0006", "--patience", "10", "--keep-init"]
-TEACHER = "runs/release/teacher"
-TAUGHT = ["--teacher", TEACHER, "--teacher-weight", "0.6", "--train-size", "96"]
-# the base's last training, on real ages: UTKFace, PublicFigures and the base split of FairFace
-REAL_DATA = [f"{PREPARED}/utkface", f"{PREPARED}/publicfigures", f"{PREPARED}/fairface_base"]
-REAL = [
-    "--epochs", "1", "--batch-size", "64", "--learning-rate", "0.0008", "--backbone-rate", "0.3", "--keep-init", "0.5",
-    "--balance", "0.6", "--set-balance", "0.9", "--interval-fraction", "0.2", "--frozen-layers", "9", "--seed", "5",
-]  # fmt: skip
-HEAD = [
-    "--limit", "6000", "--epochs", "8", "--balance", "0.4", "--set-balance", "0.3", "--interval-fraction", "0.3",
-    "--decode", "median",
-]  # fmt: skip
-LARGE_TAUGHT = ["--preset", "large", "--teacher", TEACHER, "--teacher-weight", "0.5"]
-FILES = ("model.safetensors", "config.json", "bank.npz")
+from common.files import REPOSITORY, only_writer, write_whole
+from scripts.release import stages as planned
+from scripts.release.digests import Digests, State, outputs_of, resolved, runs_of
+from scripts.release.stages import EPOCHS, RUNS, Stage
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One step: commands (arguments after `python`), run one after the other; then a run's weights to release."""
+class Release:
+    """The stages of a release in `root`, and what is noted of those that were begun or done."""
 
-    name: str
-    commands: list[list[str]]
-    release: tuple[str, str] | None = None  # (stage of the run, folder in weights/)
+    def __init__(self, root: Path, stages: Sequence[Stage]):
+        self.root, self.stages, self.notes = root, stages, root / RUNS / "done.json"
+        self.digests = Digests(root, root / RUNS / "digests.json")
+        try:
+            self.done: dict[str, Any] = json.loads(self.notes.read_text()) if self.notes.is_file() else {}
+        except ValueError:
+            raise DataError(f"{self.notes} is damaged; delete it, and every stage is done again.") from None
 
-
-def runs_of(stage: str, pipeline: str = "*") -> list[Path]:
-    """Run folders of a training stage, the oldest first; later ones are those of its controls."""
-    return sorted(path.parent for path in (WORK / stage).glob(f"{pipeline}/*/config.json"))
-
-
-def trained(stage: str, pipeline: str = "*") -> str:
-    """Where the weights of a training stage lie."""
-    found = runs_of(stage, pipeline)
-    return str(((found[0] if found else WORK / stage / "<run>") / "weights").relative_to(REPOSITORY))
-
-
-def training(stage: str, pipeline: str, words: list[str]) -> list[str]:
-    """The command of a training in runs/release/<stage>, going on where it stopped if it was begun."""
-    script = f"{pipeline}/{pipeline}__main.py"
-    begun = [folder for folder in runs_of(stage, pipeline) if (folder / "latest_model.ckpt").is_file()]
-    if begun:
-        return [script, "--resume", str(begun[0])]
-    return [script, *words, "--runs", str((WORK / stage).relative_to(REPOSITORY))]
-
-
-def pipeline_of(weights: str) -> str:
-    """The pipeline that a folder of weights/ is for."""
-    return weights.removesuffix(LARGE)
-
-
-def forget(stage: Stage) -> None:
-    """Remove the runs of a stage that is to be done again."""
-    folder = WORK / stage.release[0] / pipeline_of(stage.release[1]) if stage.release else WORK / stage.name
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
-    """All stages in order; `sources` is the folder of the archives, `budget` a key of BUDGETS."""
-    base, diff = "AgeRegBaseline", "DiffPipeline6"
-    prepare = [
-        ["scripts/prepare_data.py", kind, "--source", str(sources / archive), "--out", f"{PREPARED}/{folder}"]
-        for kind, archive, folder in (
-            ("utkface", "UTKFace.tar", "utkface"), ("fairface", "FairFace.tar", "fairface"),
-            ("fgnet", "FGNET_dev.tar", "fgnet_dev"), ("public_figures", "PublicFigures.tar", "publicfigures"),
+    def why(self, stage: Stage, state: State) -> str:
+        """Why a stage is to be done; empty if it is done."""
+        noted = self.noted(stage.name)
+        if not noted:
+            return "never done"
+        changed = sorted(
+            name for name in {*state.inputs, *noted["inputs"]} if state.inputs.get(name) != noted["inputs"].get(name)
         )
-    ]  # fmt: skip
-    prepare[-1] += ["--apart-from", *BASE_DATA[1:]]
-    prepare.append(["scripts/select_faces.py", f"{PREPARED}/fairface", "--only", "split=base", "--out", REAL_DATA[-1]])
-    first, second, third, larger = BUDGETS[budget]
-    again = [*BASE_DATA, "--init-weights", trained("start", base), *AGAIN, "0.3", "--seed", "1", *second]
-    taught = [*BASE_DATA, "--init-weights", trained("base", base), *AGAIN, "0.5", "--seed", "2", *TAUGHT, *third]
-    real = ["--data", *REAL_DATA, "--init-weights", trained("taught", base), *REAL]
-    joined = f"weights/{base}{LARGE}"
-    ep3, ranges = "Ep3Pipeline", "RangeClassOrdinalPipeline"  # in the folder of `difference`, whose embeddings they use
-    return [
-        Stage("data", prepare),
-        Stage("start", [training("start", base, [*BASE_DATA, *first])]),
-        Stage("base", [training("base", base, again)]),
-        Stage("teacher", teacher(trained("base", base))),
-        Stage("taught", [training("taught", base, taught)]),
-        Stage("real", [training("real", base, real)]),
-        Stage("head", [["scripts/release/retrain_head.py", *REAL_DATA, "--base", trained("real", base), *HEAD,
-                        "--out", f"runs/release/head/{base}/head"]], ("head", base)),
-        Stage("graph", [["scripts/export_onnx.py", "--fast", f"{PREPARED}/utkface"]]),
-        *larger_base(larger, joined),
-        Stage("difference", [training("difference", diff, BASE_DATA)], ("difference", diff)),
-        Stage("ep3", [training("difference", ep3, BASE_DATA)], ("difference", ep3)),
-        Stage("ranges", [training("difference", ranges, BASE_DATA[:2])], ("difference", ranges)),
-        Stage("difference_large", [training("difference_large", diff, [*BASE_DATA, "--base-weights", joined,
-                                                                       "--embedding-size", "512"])],
-              ("difference_large", f"{diff}{LARGE}")),
-        Stage("intervals", [["scripts/calibrate_intervals.py", "--data", f"{PREPARED}/utkface",
-                             "--ep3", f"weights/{ep3}", "--ranges", f"weights/{ranges}"],
-                            ["scripts/calibrate_intervals.py", "--data", f"{PREPARED}/utkface",
-                             "--base", joined, "--weights", f"weights/{diff}{LARGE}"]]),
-        Stage("predictions", predictions(sources)),
-        Stage("metrics", [report(name) for name in RELEASES]),
-        Stage("controls", controls()),
-    ]  # fmt: skip
+        if changed:
+            return f"changed: {', '.join(changed)}"
+        if noted["digest"] != state.digest:
+            return "its commands changed"
+        if noted["seconds"] is None:
+            return "interrupted"
+        gone = [path for path in outputs_of(stage, self.root) if not path.exists()]
+        return f"gone: {gone[0].relative_to(self.root)}" if gone else ""
+
+    def noted(self, name: str) -> dict[str, Any]:
+        """What is noted of a stage; nothing of notes by older code, which knew no digests."""
+        noted = self.done.get(name)
+        return noted if isinstance(noted, dict) else {}
+
+    def note(self, stage: Stage, state: State, seconds: int | None) -> None:
+        """Note that a stage was begun (seconds None) or done."""
+        self.done[stage.name] = {"digest": state.digest, "seconds": seconds, "inputs": state.inputs}
+        self.digests.save()
+        write_whole(self.notes, json.dumps(self.done, indent=1) + "\n")
+
+    def make(self, stage: Stage) -> None:
+        """Do a stage unless it is done; raises DataError naming the command that failed."""
+        state = self.digests.state(stage)
+        why = self.why(stage, state)
+        if not why:
+            print(f"stage {stage.name}: done before", flush=True)
+            return
+        print(f"stage {stage.name}: {why}", flush=True)
+        if stage.trains and self.noted(stage.name).get("digest") != state.digest:
+            self.forget(stage)
+        self.note(stage, state, None)
+        started = time.monotonic()
+        for command in self.commands(stage):
+            print("$ python " + " ".join(command), flush=True)
+            status = subprocess.run([sys.executable, *command], cwd=self.root, check=False).returncode
+            if status:
+                raise DataError(f"stage {stage.name} stopped: '{command[0]}' ended with status {status}.")
+        if stage.release:
+            self.release(stage)
+        seconds = round(time.monotonic() - started)
+        written = {str(path.relative_to(self.root)) for path in outputs_of(stage, self.root)}
+        if written & {resolved(name, self.root) for name in state.inputs}:
+            state = self.digests.state(stage)  # what it reads and writes: as it is now
+        self.note(stage, state, seconds)
+        print(f"stage {stage.name}: {seconds} s", flush=True)
+
+    def commands(self, stage: Stage) -> list[list[str]]:
+        """The commands of a stage as they are run: a training that was begun goes on, weights are where they lie."""
+        commands = [[resolved(word, self.root) for word in command] for command in stage.commands]
+        runs = runs_of(*stage.trains, self.root) if stage.trains else []
+        if runs and (runs[0] / "latest_model.ckpt").is_file():
+            commands[0] = [commands[0][0], "--resume", str(runs[0].relative_to(self.root))]
+        return commands
+
+    def forget(self, stage: Stage) -> None:
+        """Remove the runs of a stage, made of something else; raises DataError for runs that nothing is noted of."""
+        name, pipeline = stage.trains or ("", "")
+        folder = self.root / RUNS / name / pipeline
+        if runs_of(name, pipeline, self.root) and not self.done.get(stage.name):
+            raise DataError(f"{folder} holds runs of unknown making; move them away, or begin later with --from.")
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def release(self, stage: Stage) -> None:
+        """Copy the weights of a finished run to weights/; what was made of the weights before goes with them.
+
+        A bank that other weights have is stored once.
+        """
+        run, folder = runs_of(*stage.trains, self.root)[0], self.root / "weights" / stage.release
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in READ:
+            (folder / name).unlink(missing_ok=True)
+        for name in (MODEL_FILE, CONFIG_FILE, BANK_FILE):
+            if (run / "weights" / name).is_file():
+                shutil.copy(run / "weights" / name, folder / name)
+        share_bank(folder)
+        if (run / "history.csv").is_file():  # a head trained on features has none
+            shutil.copy(run / "history.csv", folder / "history.csv")
 
 
-def teacher(weights: str) -> list[list[str]]:
-    """Commands that make the soft labels of the base's third training, with `weights` as a part of the teacher."""
-    return [
-        ["-m", "pip", "install", "--quiet", "--upgrade", *PACKAGE],
-        ["scripts/release/make_teacher.py", *BASE_DATA[1:], "--base", weights, "--out", TEACHER],
-    ]
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sources", type=Path, required=True, metavar="DIR", help="folder of the archives")
+    parser.add_argument("--plan", action="store_true", help="only print the stages and their commands")
+    parser.add_argument("--from", dest="first", metavar="STAGE", help="begin with this stage")
+    parser.add_argument("--again", action="store_true", help="do even the stages that are done")
+    parser.add_argument("--budget", choices=EPOCHS, default="cpu", help="how much computing there is (cpu)")
+    return parser.parse_args(argv)
 
 
-def larger_base(epochs: list[list[str]], target: str) -> list[Stage]:
-    """Stages of the base of two networks: EdgeFace trained, trained on, and joined with the released base."""
-    base = "AgeRegBaseline"
-    words = [*BASE_DATA, *LARGE_TAUGHT]
-    again = [*words, "--init-weights", trained("large", base), *AGAIN, "0.3", "--seed", "4", *epochs[1]]
-    return [
-        Stage("large", [training("large", base, [*words, "--patience", "10", "--seed", "3", *epochs[0]])]),
-        Stage("large_again", [training("large_again", base, again)], ("large_again", f"{base}{LARGE}")),
-        Stage("joined", [
-            ["scripts/release/join_bases.py", f"weights/{base}", trained("large_again", base), "--out", target],
-            ["scripts/export_onnx.py", "--weights", target],
-        ]),
-    ]  # fmt: skip
-
-
-def predictions(sources: Path) -> list[list[str]]:
-    """Commands that estimate every test set by every pipeline; the test splits are touched here alone."""
-    commands = []
-    for weights in RELEASES:
-        pipeline = pipeline_of(weights)
-        for name, words in {
-            "utkface_test": ["--manifest", f"{PREPARED}/utkface/manifest.csv", "--split", "test", "--interval", "0.9"],
-            "publicfigures_test": ["--manifest", f"{PREPARED}/publicfigures/manifest.csv", "--split", "test"],
-            "fairface_test": ["--manifest", f"{PREPARED}/fairface/manifest.csv", "--split", "test"],
-            "fgnet_dev": ["--manifest", f"{PREPARED}/fgnet_dev/manifest.csv"],
-            "photos": ["--manifest", str(sources / "photos" / "photos.csv")],
-        }.items():
-            chosen = [] if weights == pipeline else ["--weights", f"weights/{weights}"]
-            out = f"weights/{weights}/predictions/{name}.csv.gz"
-            commands.append([f"{pipeline}/{pipeline}__infer2.py", *words, *chosen, "--out", out])
-    return commands
-
-
-def controls() -> list[list[str]]:
-    """Commands of the tables in the READMEs of the pipelines."""
-    folder, ep3 = "weights/DiffPipeline6", "weights/Ep3Pipeline"
-    data = [*BASE_DATA, "--runs", str((WORK / "difference").relative_to(REPOSITORY))]  # where the embeddings are kept
-    classes, large = "RangeClassOrdinalPipeline", Path(trained("difference_large", "DiffPipeline6")).parent
-    return [
-        ["scripts/evaluate_references.py", f"{PREPARED}/fgnet_dev", "--auto", "0.01",
-         "--out", f"{folder}/references_fgnet_dev"],
-        ["DiffPipeline6/DiffPipeline6__infer.py", "--data", f"{PREPARED}/utkface", "--out", "out/differences"],
-        [f"{classes}/{classes}__infer.py", "--data", f"{PREPARED}/utkface", "--out", f"weights/{classes}/classes",
-         "--gzip"],
-        ["Ep3Pipeline/Ep3Pipeline__controls.py", *data, "--split", "test", "--out", f"{ep3}/controls.csv.gz"],
-        ["DiffPipeline6/DiffPipeline6__controls.py", *data, "--split", "test", "--out", f"{folder}/controls.csv.gz"],
-        ["DiffPipeline6/DiffPipeline6__controls.py", *BASE_DATA, "--runs", str(large.parents[1]),
-         "--config", str(large / "config.json"), "--split", "test", "--out", f"{folder}{LARGE}/controls.csv.gz"],
-        ["DiffPipeline6/DiffPipeline6__sweep.py", *data, "--seeds", "1", "--out", f"{folder}/sweep.csv"],
-        ["scripts/release/refresh_tables.py"],
-    ]  # fmt: skip
-
-
-def report(weights: str) -> list[str]:
-    """Command that writes metrics.json of released weights from their stored predictions."""
-    folder = f"weights/{weights}"
-    sets = [
-        f"{name}={folder}/predictions/{name}.csv.gz"
-        for name in ("fairface_test", "fgnet_dev", "photos", "publicfigures_test", "utkface_test")
-    ]
-    timed = ["--speed", "--weights", folder] if pipeline_of(weights) in PIPELINES[:2] else []
-    return ["scripts/report_metrics.py", *sets, *timed, "--json", f"{folder}/metrics.json"]
-
-
-def release(stage: str, target: str) -> None:
-    """Copy the weights of a finished run to weights/<target>; a bank that other weights have is stored once."""
-    source, folder = REPOSITORY / trained(stage, pipeline_of(target)), WEIGHTS / target
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        if (source / name).is_file():
-            shutil.copy(source / name, folder / name)
-    share_bank(folder)
-    if (source.parent / "history.csv").is_file():  # a head trained on features has none
-        shutil.copy(source.parent / "history.csv", folder / "history.csv")
-
-
-def run(stage: Stage) -> None:
-    """Run all commands of a stage; raises DataError naming the one that failed."""
-    for command in stage.commands:
-        print("$ python " + " ".join(command), flush=True)
-        status = subprocess.run([sys.executable, *command], cwd=REPOSITORY, check=False).returncode
-        if status:
-            raise DataError(f"stage {stage.name} stopped: '{' '.join(command[:1])}' ended with status {status}.")
-    if stage.release:
-        release(*stage.release)
+def run(arguments: argparse.Namespace) -> None:
+    """Do or print the stages of a command line; raises UserError."""
+    stages = planned.stages(arguments.sources.resolve(), arguments.budget)
+    names = [stage.name for stage in stages]
+    if arguments.first and arguments.first not in names:
+        raise DataError(f"There is no stage '{arguments.first}'; they are {', '.join(names)}.")
+    chosen = stages[names.index(arguments.first) if arguments.first else 0 :]
+    release = Release(REPOSITORY, chosen)
+    if arguments.plan:
+        for stage in chosen:
+            lines = ["python " + " ".join(command) for command in release.commands(stage)]
+            print(f"# {stage.name}\n" + "\n".join(lines))
+        return
+    release.notes.parent.mkdir(parents=True, exist_ok=True)
+    with only_writer(release.notes):
+        for stage in chosen if arguments.again else ():
+            release.done[stage.name] = "again"
+        for stage in chosen:
+            release.make(stage)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; exit status 0 done, 2 a stage failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sources", type=Path, required=True, metavar="DIR", help="folder of the archives")
-    parser.add_argument("--plan", action="store_true", help="only print the commands")
-    parser.add_argument("--from", dest="first", metavar="STAGE", help="do this stage and all later ones again")
-    parser.add_argument("--budget", choices=BUDGETS, default="cpu", help="how much computing there is (cpu)")
-    arguments = parser.parse_args(argv)
-    planned, notes = partial(stages, arguments.sources.resolve(), arguments.budget), WORK / "done.json"
-    names = [stage.name for stage in planned()]
-    done = json.loads(notes.read_text()) if notes.is_file() else {}
+    """Entry point; see the module for the exit status."""
     try:
-        if arguments.first and arguments.first not in names:
-            raise DataError(f"There is no stage '{arguments.first}'; they are {', '.join(names)}.")
-        if arguments.first:
-            for stage in planned()[names.index(arguments.first) :] if not arguments.plan else ():
-                forget(stage)
-            done = {name: done[name] for name in names[: names.index(arguments.first)] if name in done}
-        for number, name in enumerate(names):
-            stage = planned()[number]  # made anew: a stage's command depends on what the earlier ones left
-            if arguments.plan:
-                print(f"# {name}\n" + "\n".join("python " + " ".join(command) for command in stage.commands))
-            elif name not in done:
-                started = time.monotonic()
-                run(stage)
-                done[name] = round(time.monotonic() - started)
-                notes.parent.mkdir(parents=True, exist_ok=True)
-                notes.write_text(json.dumps(done, indent=1))
-                print(f"stage {name}: {done[name]} s", flush=True)
+        run(parse_arguments(argv))
     except UserError as error:
         print(f"train_release: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ntrain_release: stopped. The same command goes on.", file=sys.stderr)
+        return 130
     return 0
 
 

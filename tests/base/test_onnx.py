@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -7,6 +9,7 @@ import pytest
 import skimage.data
 import torch
 from onnx.numpy_helper import to_array
+from PIL import Image
 
 from AgeRegBaseline.AgeRegBaseline__infer2 import main as infer2
 from common.base.model import BAR, BARConfig
@@ -18,6 +21,7 @@ from common.data.synthetic import render_face, sample_identity
 from common.errors import WeightsError
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 from scripts.export_onnx import main as export_main
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +170,32 @@ def test_the_script_says_what_8_bits_cost(folder, synthetic_set, tmp_path, capsy
     larger = save_bar(BAR(BARConfig(backbone="tiny")), tmp_path, {})
     assert export_main(["--weights", str(larger), "--fast", str(synthetic_set)]) == 2
     assert "48 px" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shape", [None, {"crop_fraction": 1.25, "crop_rise": 0.125, "input_size": 40}])
+def test_the_example_with_onnxruntime_alone_gives_the_same_age(shape, tmp_path):
+    """Exactly scripts/estimate_with_onnx.py, by what the graph says of its input: released, and wider."""
+    if shape is None:
+        folder = shutil.copytree(RELEASED, tmp_path / "weights")
+    else:
+        torch.manual_seed(1)
+        config = BARConfig(**{"backbone": "tiny", "crop_size": 128, "decode": "median"} | shape)
+        folder = save_bar(BAR(config), tmp_path / "weights", {})
+    graph = export_onnx(load_bar(folder), folder)
+    pipeline = AgePredictBasicPipeline.from_weights(folder, "cpu")
+    (face,) = pipeline.faces(skimage.data.astronaut())
+    Image.fromarray(face.crop).save(tmp_path / "crop.png")
+    words = [sys.executable, "scripts/estimate_with_onnx.py", str(graph), str(tmp_path / "crop.png")]
+    told = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert float(told) == pytest.approx(pipeline.predict(face.crop[None]).ages[0], abs=1e-4)
+    said = {prop.key: prop.value for prop in onnx.load(graph).metadata_props}
+    assert said["ages"] == "0..100" and said["decode"] == pipeline.config.decode and "RGB, 0..1" in said["images"]
+    assert float(said["crop_fraction"]) == pipeline.config.crop_fraction
+    assert int(said["input_size"]) == pipeline.config.input_size
+
+
+def test_a_card_that_shows_the_example_shows_what_is_tested():
+    code = (REPOSITORY / "scripts" / "estimate_with_onnx.py").read_text().split('"""\n\n', 1)[1]
+    for card in (REPOSITORY / "weights").glob("*/README.md"):
+        text = card.read_text()
+        assert "InferenceSession(" not in text or code in text

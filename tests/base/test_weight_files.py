@@ -16,7 +16,17 @@ from safetensors.torch import load_file, save_file
 from common.base.intervals import IntervalCalibrator, load_calibrator, save_calibrators
 from common.base.model import BAR, BARConfig, load_backbone_weights
 from common.base.onnx_export import export_onnx
-from common.base.weight_files import HASHES, RANKS, READ, RELEASED_GRAPHS, check_graph, stored_at, verified, vouch
+from common.base.weight_files import (
+    HASHES,
+    RANKS,
+    READ,
+    check_graph,
+    fingerprint,
+    released_graphs,
+    stored_at,
+    verified,
+    vouch,
+)
 from common.base.weights import load_bar, save_bar
 from common.difference.onnx_head import ENDS, HEAD_FILE
 from common.errors import WeightsError
@@ -24,8 +34,11 @@ from common.faces import identity
 from common.files import WEIGHTS, packaged
 from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import load_model
+from scripts import hash_weights as hash_weights_module
 from scripts.hash_weights import main as hash_weights
 from tests.conftest import REPOSITORY
+
+CALIBRATOR = IntervalCalibrator([0.1] * 5, [[0.5, 1.0, 2.0]] * 8)
 
 
 @pytest.fixture
@@ -34,7 +47,7 @@ def base(tiny_run, tmp_path) -> Path:
     folder = tmp_path / "base"
     shutil.copytree(tiny_run / "weights", folder)
     export_onnx(load_bar(folder), folder)
-    save_calibrators(folder, {"bypass": IntervalCalibrator([0.1] * 5, [0.5, 1.0, 2.0])})
+    save_calibrators(folder, {"bypass": CALIBRATOR}, fingerprint(folder))
     return folder
 
 
@@ -69,16 +82,26 @@ def test_one_flipped_bit_of_a_difference_regressor_is_refused(diff_weights, tmp_
 
 
 def test_intervals_are_verified_and_sound(base):
-    assert load_calibrator(base, "bypass").scores == [0.5, 1.0, 2.0]
-    for scores in ([2.0, 1.0], [float("nan")], [], "all", [[1.0]]):
-        save_calibrators(base, {"bypass": IntervalCalibrator([0.1] * 5, scores)})
+    of = fingerprint(base)
+    assert load_calibrator(base, "bypass", of) == CALIBRATOR
+    rows = CALIBRATOR.quantiles
+    for quantiles in (
+        [[2.0, 1.0]] * 8,
+        [[float("nan")]] * 8,
+        [[]] * 8,
+        rows[1:],
+        "all",
+        [[-1.0]] * 8,
+        [[1.0] * 100] * 8,
+    ):
+        save_calibrators(base, {"bypass": IntervalCalibrator([0.1] * 5, quantiles)}, of)
         with pytest.raises(WeightsError, match="no calibration of intervals"):
-            load_calibrator(base, "bypass")
-    save_calibrators(base, {"bypass": IntervalCalibrator([0.1] * 5, [0.5, 1.0, 2.0])})
+            load_calibrator(base, "bypass", of)
+    save_calibrators(base, {"bypass": CALIBRATOR}, of)
     text = (base / "intervals.json").read_text()
     (base / "intervals.json").write_text(text.replace("2.0", "9.0"))
     with pytest.raises(WeightsError, match="is not the file"):
-        load_calibrator(base, "bypass")
+        load_calibrator(base, "bypass", of)
 
 
 def test_an_older_folder_warns_once_and_a_command_adds_the_hashes(base, capsys):
@@ -237,7 +260,7 @@ def test_a_graph_is_looked_through_to_its_constants_and_ends(base, change, words
 def test_only_graphs_released_with_this_code_are_not_looked_through():
     graphs = [path for name in ("model.onnx", "model_int8.onnx", "head.onnx") for path in WEIGHTS.glob(f"*/{name}")]
     known = [json.loads((path.parent / "config.json").read_text())[HASHES][path.name] for path in graphs]
-    assert sorted(known) == sorted(RELEASED_GRAPHS)
+    assert set(known) == released_graphs()
     for path in graphs:  # what is known passes the same look
         axes = ENDS if path.name == HEAD_FILE else RANKS
         model = onnx.load(path)
@@ -250,17 +273,32 @@ def test_only_graphs_released_with_this_code_are_not_looked_through():
     assert list(RANKS) == ["images", "age", "log_probs", "embedding"]
 
 
+def test_the_list_of_released_graphs_is_written_of_what_is_vouched_for(base, tmp_path, monkeypatch, capsys):
+    listed = tmp_path / "released.txt"
+    monkeypatch.setattr(hash_weights_module, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(hash_weights_module, "RELEASED_GRAPHS", listed)
+    assert hash_weights(["--graphs"]) == 0 and "base/model.onnx" in capsys.readouterr().out
+    assert listed.read_text().split() == [json.loads((base / "config.json").read_text())[HASHES]["model.onnx"]]
+    looped = changed_graph(base, lambda model: model.graph.node.append(helper.make_node("Loop", [], [])))
+    (base / "model.onnx").write_bytes(looped)
+    assert hash_weights(["--graphs"]) == 2 and "is not the file" in capsys.readouterr().err
+    vouch(base, "model.onnx")
+    assert hash_weights(["--graphs"]) == 2
+    with pytest.raises(SystemExit):
+        hash_weights([])
+
+
 def test_intervals_that_are_deep_large_or_no_file_are_one_sentence(base):
     path = base / "intervals.json"
     for text, words in (("[" * 10**5, "no intervals"), (" " * (2**24 + 1), "too large")):
         path.write_text(text)
         vouch(base, path.name)
         with pytest.raises(WeightsError, match=words):
-            load_calibrator(base, "bypass")
+            load_calibrator(base, "bypass", fingerprint(base))
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(WeightsError, match="no regular file"):
-        load_calibrator(base, "bypass")
+        load_calibrator(base, "bypass", fingerprint(base))
 
 
 def test_weights_that_cannot_be_written_are_one_sentence(base, tmp_path, monkeypatch):
@@ -277,7 +315,7 @@ def test_weights_that_cannot_be_written_are_one_sentence(base, tmp_path, monkeyp
     for write in (
         lambda: save_bar(model, base, {}),
         lambda: export_onnx(model, base),
-        lambda: save_calibrators(base, {"bypass": IntervalCalibrator([0.1] * 5, [1.0])}),
+        lambda: save_calibrators(base, {"bypass": CALIBRATOR}, ""),
         lambda: vouch(base),
     ):
         with pytest.raises(WeightsError, match="cannot be written .*No space left"):

@@ -17,7 +17,7 @@ from common.errors import WeightsError
 from common.files import WEIGHTS
 from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import load_model
-from scripts.release.join_bases import join, main
+from scripts.release.join_bases import earlier, exchange, join, main
 
 SIZES = {"mobilefacenet": 88, "edgeface": 112}
 
@@ -53,6 +53,23 @@ def test_scores_are_the_weighted_mean_and_embeddings_side_by_side(pair, images, 
     assert (first.log_probs - second.log_probs).abs().max() > 0.1
     assert torch.allclose(output.log_probs, expected, atol=1e-4)
     assert torch.allclose(output.embedding, torch.cat([first.embedding, second.embedding], dim=1), atol=1e-4)
+
+
+def test_a_new_base_takes_the_place_of_the_one_joined_before(pair, images):
+    new = base("mobilefacenet", decode="median")
+    with torch.no_grad():
+        new.head.weight.neg_()
+        new.head.bias.add_(torch.linspace(0, 1, len(new.head.bias)))
+    exchanged, expected = exchange(new, join(*pair, 0.25), pair[0], 0.25), join(new, pair[1], 0.25)
+    assert exchanged.config == expected.config
+    for name, tensor in expected.state_dict().items():
+        assert torch.allclose(exchanged.state_dict()[name], tensor, atol=1e-6), name
+    with torch.inference_mode():
+        assert (exchanged(images).age - join(*pair, 0.25)(images).age).abs().max() > 0.1
+    with pytest.raises(WeightsError, match="must be of the size"):
+        exchange(base("mobilefacenet", crop_fraction=0.9), join(*pair), pair[0], 0.5)
+    with pytest.raises(WeightsError, match="not in the history"):
+        earlier("0" * 40)
 
 
 def test_the_command_writes_weights_that_load_and_make_a_graph(pair, images, tmp_path, capsys):
