@@ -1,6 +1,6 @@
-"""Write the tables of the READMEs anew from stored predictions, or check that they are what the commands print.
+"""Write the tables of the documents anew from stored predictions, or check that they are what the commands print.
 
-    python scripts/release/refresh_tables.py            # every README of the repository
+    python scripts/release/refresh_tables.py            # every Markdown file of the repository
     python scripts/release/refresh_tables.py --check    # change nothing, name the tables that are out of date
 
 A table is made by the command in the comment before it: `<!-- table 2: scripts/report_metrics.py a=b.csv -->` puts the
@@ -35,7 +35,7 @@ def tables_of(command: str) -> tuple[str, ...]:
 
 
 def refreshed(text: str, tables: Callable[[str], tuple[str, ...]] = tables_of) -> str:
-    """A README's text with every marked table made anew; raises DataError if a command prints too few tables."""
+    """A document's text with every marked table made anew; raises DataError if a command prints too few tables."""
 
     def made(match: re.Match) -> str:
         number, command = int(match[1]), match[2]
@@ -47,11 +47,9 @@ def refreshed(text: str, tables: Callable[[str], tuple[str, ...]] = tables_of) -
     return MARK.sub(made, text)
 
 
-def readmes() -> list[Path]:
-    """The READMEs under version control, from the root down."""
-    listed = subprocess.run(
-        ["git", "ls-files", "*README.md"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+def documents() -> list[Path]:
+    """The Markdown files under version control, in the order of their names."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return [REPOSITORY / name for name in listed.stdout.split()]
 
 
@@ -62,9 +60,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     status = 0
     try:
-        for path in readmes():
+        for path in documents():
             text = path.read_text()
             anew = refreshed(text)
+            if not MARK.search(text):
+                continue
             if anew == text:
                 print(f"{path.relative_to(REPOSITORY)}: {len(MARK.findall(text))} tables, as printed", flush=True)
                 continue

@@ -8,7 +8,7 @@
 Runs stage by stage and notes each finished one in runs/release/done.json; the same command goes on after an
 interruption (a training in the middle goes on with its own --resume); --from removes the runs of that stage and all
 later ones first. --budget cpu (the default, and what the released weights were made with) takes 6 hours on 2 CPU cores.
-More epochs of the base on a GPU were not better (AgeRegBaseline/README.md).
+More epochs of the base on a GPU were not better (docs/history.md).
 """
 
 import argparse
@@ -183,7 +183,7 @@ def predictions(sources: Path) -> list[list[str]]:
 
 
 def controls() -> list[list[str]]:
-    """Commands of the tables in the READMEs of the pipelines."""
+    """Commands of the tables in the documents."""
     folder, ep3 = "weights/DiffPipeline6", "weights/Ep3Pipeline"
     data = [*BASE_DATA, "--runs", str((WORK / "difference").relative_to(REPOSITORY))]  # where the embeddings are kept
     classes, large = "RangeClassOrdinalPipeline", Path(trained("difference_large", "DiffPipeline6")).parent
