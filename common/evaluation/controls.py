@@ -122,7 +122,7 @@ def recalibrations(estimate: np.ndarray, age: np.ndarray) -> dict[str, Calibrati
 
 
 def residual_vote(bank: ReferenceBank, found: Found, estimate: np.ndarray) -> np.ndarray:
-    """Baseline: estimates [B] corrected by the mean residual of their unseen references, shrunk as if 10 more said 0."""
+    """Baseline: estimates [B] corrected by their unseen references' mean residual, shrunk as if 10 more were 0."""
     index = np.where(found.mask, found.index, 0)
     counted = found.mask & ~bank.seen[index]  # [B, K]
     residual = np.where(counted, bank.ages[index] - bank.estimates[index], 0.0)
