@@ -111,7 +111,7 @@ def _cell(part: pd.DataFrame | None, biased: bool) -> str:
     if part is None or len(part) < FEWEST:
         return DASH
     error = part["error"].to_numpy(float)
-    bias = f", {error.mean():+.1f}" if biased else ""
+    bias = f", {round(error.mean(), 1) + 0.0:+.1f}" if biased else ""
     return f"{np.abs(error).mean():.1f}{bias} ({len(part)})"
 
 
