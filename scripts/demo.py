@@ -54,7 +54,7 @@ def album_lines(solved: Solved) -> list[str]:
     for row in asked.head(SHOWN).itertuples():
         lines.append(
             f"  {row.photo}  taken {int(row.date)}   90 %: {int(row.low)}–{int(row.high)}, "
-            f"from the {row.people} faces in it"
+            f"from {row.people} {'face' if row.people == 1 else 'faces'} in it"
         )
     lines.append(f"  … and {len(asked) - SHOWN} more photos dated. Contradictions, named and not believed:")
     return lines + [f"  {sentence}" for sentence in contradictions(solved)[:2]]
@@ -97,7 +97,7 @@ def run(out: Path | None) -> None:
     if out:
         print()
         draw(face, solved, out / "demo.png")
-    print("\nYour photos: python DiffPipeline6/DiffPipeline6__infer2.py PHOTO   (in the environment: README.md)")
+    print("\nYour photos: source .venv/bin/activate, then age-photos PHOTO … and age-album FOLDER (README.md)")
 
 
 def main(argv: list[str] | None = None) -> int:
