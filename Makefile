@@ -1,20 +1,22 @@
-# make demo: ages in a real photo.  make app: a page for your photos.  make test: the whole test suite.
-# make tables: are the tables of the READMEs what their commands print?
+# make demo: ages in a real photo, dates in an album.  make app: a page for your photos.  make test: all tests.
+# make tables: are the tables in the documents what their commands print?
 # Each sets up .venv when it is missing or stale.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 APP_READY := .venv/.installed-app
+DEV_READY := .venv/.installed-dev
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
 .PHONY: demo app test tables clean
 
 demo: $(READY)
-	$(BIN)/python DiffPipeline6/DiffPipeline6__infer2.py --out out/demo/predictions.csv --explain out/demo
+	@$(BIN)/python scripts/demo.py --out out/demo
 
 app: $(APP_READY)
 	$(BIN)/python scripts/age_app.py
 
-test: $(APP_READY)
+test: $(DEV_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -23,16 +25,20 @@ test: $(APP_READY)
 tables: $(READY)
 	$(BIN)/python scripts/release/refresh_tables.py --check
 
-$(READY): requirements.txt pyproject.toml
-	$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed: make PYTHON=python3.12')"
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed: make PYTHON=python3.12')"
+	@echo "Setting up .venv: about 2 GB with a CPU build of torch. The last step, 'Installing collected packages', takes a minute."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -c "import cv2" || { echo "OpenCV needs system libraries: apt-get install libgl1 libglib2.0-0 libxcb1"; exit 1; }
-	touch $(READY)
+	$(INSTALL) -r requirements.txt
+	@touch $(READY)
 
 $(APP_READY): $(READY) requirements-app.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-app.txt
-	touch $(APP_READY)
+	$(INSTALL) -r requirements-app.txt
+	@touch $(APP_READY)
+
+$(DEV_READY): $(APP_READY) requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
+	@touch $(DEV_READY)
 
 clean:
 	rm -rf .venv out

@@ -4,7 +4,7 @@
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --data data/prepared/utkface --out out/ranges
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --table out/ranges/classes.csv
 
-Rivals: the class prior of the training faces; `base doubt`, a logistic regression on the spread of the base's
+Baselines: the class prior of the training faces; `base doubt`, a logistic regression on the spread of the base's
 distribution over ages alone, fitted on `dar` (target error); the classes of |base estimate - age of the reference|
 and of the difference of the two base estimates (target difference). Writes classes.csv (with
 --gzip classes.csv.gz), confusion.png, reliability.png.

@@ -2,6 +2,7 @@
 
     python scripts/hash_weights.py weights/AgeRegBaseline weights/DiffPipeline6
     python scripts/hash_weights.py --graphs     # what is released: list all graphs in weights/
+    python scripts/hash_weights.py --list weights/AgeRegBaseline    # only print the hashes that stand there
 
 Only do this for files you trust: whoever loads them is told no more than that they have not changed since. --graphs
 writes common/base/released_graphs.txt: the graphs that this code knows and does not look through at every start. Each
@@ -18,6 +19,7 @@ from common.base.onnx import FAST_FILE, ONNX_FILE
 from common.base.weight_files import HASHES, RANKS, RELEASED_GRAPHS, look_through, read_settings, verified, vouch
 from common.difference.onnx_head import ENDS, HEAD_FILE
 from common.errors import UserError
+from common.evaluation.tables import markdown
 from common.files import WEIGHTS, write_whole
 
 GRAPHS = {ONNX_FILE: RANKS, FAST_FILE: RANKS, HEAD_FILE: ENDS}  # number of axes of what each takes and gives
@@ -35,15 +37,25 @@ def list_graphs() -> list[Path]:
     return graphs
 
 
+def noted(folder: Path) -> list[tuple[str, str]]:
+    """Name and SHA-256 of each file that config.json vouches for; raises WeightsError if it is none."""
+    return sorted(read_settings(folder).get(HASHES, {}).items())
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; see the module for the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="folders of weights")
     parser.add_argument("--graphs", action="store_true", help="list the graphs in weights/ as released")
+    parser.add_argument("--list", action="store_true", help="print the hashes as a table, change nothing")
     arguments = parser.parse_args(argv)
     if not arguments.folders and not arguments.graphs:
         parser.error("name folders of weights, or give --graphs")
     try:
+        if arguments.list:
+            rows = [(f"`{name}`", f"`{digest}`") for folder in arguments.folders for name, digest in noted(folder)]
+            print("\n".join(markdown(["file", "SHA-256"], rows)))
+            return 0
         for folder in arguments.folders:
             vouch(folder)
             print(f"{folder}: {', '.join(read_settings(folder)[HASHES]) or 'no file that inference reads'}")

@@ -2,6 +2,7 @@
 
     python scripts/report_metrics.py UTKFace-test=weights/AgeRegBaseline/predictions/utkface_test.csv.gz \\
         --speed --out weights/AgeRegBaseline/metrics.json
+    python scripts/report_metrics.py weights/AgeRegBaseline         # all predictions that are stored beside the weights
 
 Reads predictions tables only (see common/data/predictions.py); no image is opened and nothing is estimated.
 """
@@ -138,14 +139,22 @@ def _seconds(work, repeats: int) -> list[float]:
     return times
 
 
+def named(argument: str) -> dict[str, Path]:
+    """Files of predictions by name, of NAME=CSV or of a folder of weights; raises DataError if it is neither."""
+    name, equals, path = argument.partition("=")
+    if equals:
+        return {name: Path(path)}
+    stored = sorted((Path(argument) / "predictions").glob("*.csv.gz"))
+    if not stored:
+        raise DataError(
+            f"'{argument}' must look like NAME=predictions.csv, or be a folder of weights with predictions."
+        )
+    return {path.name.removesuffix(".csv.gz"): path for path in stored}
+
+
 def report(arguments: argparse.Namespace) -> None:
-    """Print the tables, write the JSON; raises DataError for an argument that is no NAME=CSV."""
-    tables = {}
-    for pair in arguments.predictions:
-        name, equals, path = pair.partition("=")
-        if not equals:
-            raise DataError(f"'{pair}' must look like NAME=predictions.csv.")
-        tables[name] = read_predictions(path)
+    """Print the tables, write the JSON; raises DataError for an argument that names no predictions."""
+    tables = {name: read_predictions(path) for pair in arguments.predictions for name, path in named(pair).items()}
     results = {name: summarise(table) for name, table in tables.items()}
     print("\n".join(table_lines(results) + gain_lines(tables)))
     document: dict[str, Any] = {"sets": results}
@@ -163,7 +172,7 @@ def report(arguments: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Entry point; exit status 0 done, 2 nothing could be done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("predictions", nargs="+", metavar="NAME=CSV", help="a name and its predictions table")
+    parser.add_argument("predictions", nargs="+", metavar="NAME=CSV|DIR", help="a predictions table, or weights")
     parser.add_argument("--out", "--json", type=Path, metavar="FILE", help="write all metrics here")
     parser.add_argument(
         "--split-file", type=Path, metavar="CSV", help="name the splits used, with their hash, in --json"

@@ -93,7 +93,7 @@ def _face_table(part: Estimates) -> pd.DataFrame:
 
 
 def _rank(name: str, best: str) -> int:
-    return ("base", best).index(name) if name in ("base", best) else 2 + name.startswith("rival")
+    return ("base", best).index(name) if name in ("base", best) else 2 + name.startswith("baseline")
 
 
 def recalibrated(bank: ReferenceBank, faces: EmbeddedFaces) -> list[Estimates]:
@@ -122,7 +122,7 @@ def recalibrations(estimate: np.ndarray, age: np.ndarray) -> dict[str, Calibrati
 
 
 def residual_vote(bank: ReferenceBank, found: Found, estimate: np.ndarray) -> np.ndarray:
-    """Rival: estimates [B] corrected by the mean residual of their unseen references, shrunk as if 10 more said 0."""
+    """Baseline: estimates [B] corrected by their unseen references' mean residual, shrunk as if 10 more were 0."""
     index = np.where(found.mask, found.index, 0)
     counted = found.mask & ~bank.seen[index]  # [B, K]
     residual = np.where(counted, bank.ages[index] - bank.estimates[index], 0.0)
@@ -130,7 +130,7 @@ def residual_vote(bank: ReferenceBank, found: Found, estimate: np.ndarray) -> np
 
 
 def neighbour_median(bank: ReferenceBank, found: Found, estimate: np.ndarray) -> np.ndarray:
-    """Rival: the median age [B] of the references, or the estimate where there are none."""
+    """Baseline: the median age [B] of the references, or the estimate where there are none."""
     ages = np.where(found.mask, bank.ages[np.where(found.mask, found.index, 0)], np.nan)
     any_found = found.mask.any(axis=1)
     median = np.array(estimate, float)

@@ -1,7 +1,8 @@
 """Write the tables of the documents anew from stored predictions, or check that they are what the commands print.
 
-    python scripts/release/refresh_tables.py            # every README.md and RESULTS.md of the repository
+    python scripts/release/refresh_tables.py            # every Markdown file of the repository
     python scripts/release/refresh_tables.py --check    # change nothing, name the tables that are out of date
+    python scripts/release/refresh_tables.py README.md  # only this one
 
 A table is made by the command in the comment before it: `<!-- table 2: scripts/report_metrics.py a=b.csv -->` puts the
 second Markdown table that this command prints, run from the root, in the place of the table that follows. Prose is left
@@ -15,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from os.path import relpath
 from pathlib import Path
 
 from common.errors import DataError, UserError
@@ -35,7 +37,7 @@ def tables_of(command: str) -> tuple[str, ...]:
 
 
 def refreshed(text: str, tables: Callable[[str], tuple[str, ...]] = tables_of) -> str:
-    """A README's text with every marked table made anew; raises DataError if a command prints too few tables."""
+    """A document's text with every marked table made anew; raises DataError if a command prints too few tables."""
 
     def made(match: re.Match) -> str:
         number, command = int(match[1]), match[2]
@@ -47,32 +49,34 @@ def refreshed(text: str, tables: Callable[[str], tuple[str, ...]] = tables_of) -
     return MARK.sub(made, text)
 
 
-def readmes() -> list[Path]:
-    """The READMEs and RESULTS under version control, from the root down."""
-    command = ["git", "ls-files", "*README.md", "*RESULTS.md"]
-    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+def documents() -> list[Path]:
+    """The Markdown files under version control, in the order of their names."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return [REPOSITORY / name for name in listed.stdout.split()]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; exit status 0 all tables are right now, 1 some are not (--check), 2 a command failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="Markdown files (all of the repository)")
     parser.add_argument("--check", action="store_true", help="change nothing")
     arguments = parser.parse_args(argv)
     status = 0
     try:
-        for path in readmes():
+        for path in [file.resolve() for file in arguments.files] or documents():
             text = path.read_text()
             anew = refreshed(text)
-            if anew == text:
-                print(f"{path.relative_to(REPOSITORY)}: {len(MARK.findall(text))} tables, as printed", flush=True)
+            if not MARK.search(text):
                 continue
-            print(f"{path.relative_to(REPOSITORY)}: {'out of date' if arguments.check else 'written'}")
+            if anew == text:
+                print(f"{relpath(path, REPOSITORY)}: {len(MARK.findall(text))} tables, as printed", flush=True)
+                continue
+            print(f"{relpath(path, REPOSITORY)}: {'out of date' if arguments.check else 'written'}")
             if arguments.check:
                 status = 1
             else:
                 write_whole(path, anew)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"refresh_tables: {error}", file=sys.stderr)
         return 2
     return status

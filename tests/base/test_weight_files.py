@@ -116,6 +116,9 @@ def test_an_older_folder_warns_once_and_a_command_adds_the_hashes(base, capsys):
     assert HASHES not in json.loads((base / "config.json").read_text())
     assert hash_weights([str(base)]) == 0
     assert json.loads((base / "config.json").read_text())[HASHES] == hashes
+    capsys.readouterr()
+    assert hash_weights(["--list", str(base)]) == 0
+    assert f"| `model.onnx` | `{hashes['model.onnx']}` |" in capsys.readouterr().out
     assert hash_weights([str(base / "nowhere")]) == 2
 
 

@@ -118,6 +118,9 @@ def test_report_prints_and_stores_the_metrics_of_csv_files(tmp_path, capsys):
     assert "| B | 1 | 0.0 | 2.00 |" in printed and "| – indian | 1 |" in printed
     assert json.loads((tmp_path / "m.json").read_text())["sets"]["A"]["exact"]["all"]["mae"] == 5.0
     assert report_main(["a.csv"]) == 2 and "must look like NAME=" in capsys.readouterr().err
+    (tmp_path / "predictions").mkdir()
+    exact.to_csv(tmp_path / "predictions" / "x.csv.gz", index=False)
+    assert report_main([str(tmp_path)]) == 0 and "| x | 3 | 5.00 |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent for path in WEIGHTS.glob("*/metrics.json")), ids=lambda f: f.name)

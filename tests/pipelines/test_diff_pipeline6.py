@@ -286,7 +286,7 @@ def test_the_controls_in_one_table(weights, words, synthetic_set, tmp_path, caps
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def test_rivals_by_hand():
+def test_baselines_by_hand():
     faces = domain_faces(range(0, 2), 3, 1)
     bank = bank_of([(faces, False)], "abc")
     found = Found(np.array([[0, 1, 2], [3, 0, 0]]), np.array([[True, True, True], [False, False, False]]))
