@@ -10,8 +10,8 @@ from common.data.predictions import OK
 from common.errors import DataError
 from common.faces.images import load_image
 from common.faces.photo_files import SOFTWARE
-from common.files import short_stem
 from common.figures import BLUE, ORANGE, new_figure, save_figure
+from common.files import short_stem
 from common.inference.faces_drawn import draw_faces
 
 MARKS = (("--", "black"), ("-", ORANGE), (":", "black"))  # of the ages in an image of votes
