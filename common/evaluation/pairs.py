@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.difference.bank import EMPTY, Found, ReferenceBank
-from common.difference.corrector import Corrector
+from common.difference.corrector import Corrector, Faces
 from common.difference.embedded import EmbeddedFaces, Views, bank_of, embed_split, embedding_cache, join
 from common.difference.heads import DifferenceOutput, Query, References, on_device
 from common.errors import DataError, UserError
@@ -84,10 +84,7 @@ def pair_sets(
     own = bank_of([(faces, False)], corrector.pipeline.fingerprint)
     for name, bank in (("test query, test reference", own), ("test query, train reference", train)):
         yield name, pair_table(faces, bank, random_pairs(faces, bank, count, radius), corrector, read_out)
-    found = train.query(
-        faces.embeddings[0].astype(np.float32), faces.estimates[0], corrector.references, corrector.window,
-        faces.id, faces.person,
-    )  # fmt: skip
+    found = corrector.find(Faces(faces.embeddings[0].astype(np.float32), faces.estimates[0], faces.id, faces.person))
     yield "references at the base's estimate", pair_table(faces, train, found, corrector, read_out)
 
 
