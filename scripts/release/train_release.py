@@ -135,6 +135,8 @@ def stages(sources: Path, budget: str = "cpu") -> list[Stage]:
                              "--ep3", f"weights/{ep3}", "--ranges", f"weights/{ranges}"],
                             ["scripts/calibrate_intervals.py", "--data", f"{PREPARED}/utkface",
                              "--base", joined, "--weights", f"weights/{diff}{LARGE}"]]),
+        Stage("differences", [["scripts/calibrate_differences.py", "--data", f"{PREPARED}/publicfigures",
+                               "--weights", f"weights/{name}"] for name in (diff, f"{diff}{LARGE}")]),
         Stage("predictions", predictions(sources)),
         Stage("metrics", [report(name) for name in RELEASES]),
         Stage("controls", controls()),
