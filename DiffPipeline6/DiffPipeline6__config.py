@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jsonargparse import Namespace
 
 from common.difference.heads import HeadConfig
+from common.difference.spanning import BINS
 from common.training.config import parse_config
 
 DESCRIPTION = """Train the difference regressor: a face beside several references of about its age.
@@ -28,6 +29,8 @@ class DiffPipeline6Config(HeadConfig):
         base_weights: Folder of the base regressor's weights (empty: the released ones).
         bank: Splits that references come from: base+dar, base, or dar (only these residuals are unseen).
         reference_window: References are within this many years of the base's estimate.
+        per_bin: So many references of every 5-year bin within 20 years of the estimate, the most similar in each,
+            instead of the most similar of the window (0: these; else references is 8 times this number).
         task: Train on differences of 0-3, 4-10, 0-10 years, or all.
         views: Augmented views of each query that are embedded beside the face itself.
         view_strength: Factor on the strength of that augmentation.
@@ -50,6 +53,7 @@ class DiffPipeline6Config(HeadConfig):
     base_weights: str = ""
     bank: str = "base+dar"
     reference_window: float = 10.0
+    per_bin: int = 0
     task: str = "all"
     views: int = 3
     view_strength: float = 0.5
@@ -73,6 +77,8 @@ class DiffPipeline6Config(HeadConfig):
         for value, allowed, key in ((self.bank, BANKS, "bank"), (self.task, tuple(TASKS), "task")):
             if value not in allowed:
                 raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
+        if self.per_bin < 0 or (self.per_bin and self.references != BINS * self.per_bin):
+            raise ValueError(f"per_bin must be 0 or more, and references {BINS} times it, not {self.references}.")
         if not 0 <= self.hide_references <= 1:
             raise ValueError(f"hide_references must be in [0, 1], not {self.hide_references}.")
         if self.epochs < 1 or self.batch_size < 2:

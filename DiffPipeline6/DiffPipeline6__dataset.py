@@ -9,6 +9,7 @@ from torch import Tensor
 from common.difference.bank import Found, ReferenceBank
 from common.difference.embedded import EmbeddedFaces
 from common.difference.heads import Query, References, on_device
+from common.difference.spanning import query_spanning
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 
 FIND_BATCH = 512
@@ -28,12 +29,12 @@ def find_references(faces: EmbeddedFaces, bank: ReferenceBank, config: DiffPipel
     parts = []
     for start in range(0, len(faces), FIND_BATCH):
         part = slice(start, start + FIND_BATCH)
-        parts.append(
-            bank.query(
-                faces.embeddings[view, part].astype(np.float32), faces.estimates[view, part],
-                config.references, config.reference_window, faces.id[part], faces.person[part],
-            )
-        )  # fmt: skip
+        query = faces.embeddings[view, part].astype(np.float32), faces.estimates[view, part]
+        excluded = faces.id[part], faces.person[part]
+        if config.per_bin:
+            parts.append(query_spanning(bank, *query, config.per_bin, *excluded))
+        else:
+            parts.append(bank.query(*query, config.references, config.reference_window, *excluded))
     return Found(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 

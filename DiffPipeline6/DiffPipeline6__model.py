@@ -58,4 +58,5 @@ def compute_loss(output: DifferenceOutput, low: Tensor, high: Tensor, config: Di
 def load_model(folder: str | Path = RELEASED, device: str = "auto") -> Corrector:
     """The released difference regressor (or any folder's): base, bank, its head in torch; raises WeightsError."""
     loaded = load_difference(folder, "DiffPipeline6", lambda how: PooledDifferenceHead(HeadConfig(**how)), device)
-    return Corrector(loaded.pipeline, loaded.head, loaded.bank, loaded.head.config.references, loaded.window)
+    how = (loaded.head.config.references, loaded.window)
+    return Corrector(loaded.pipeline, loaded.head, loaded.bank, *how, per_bin=loaded.per_bin)

@@ -19,7 +19,14 @@ from common.difference.heads import PooledDifferenceHead, on_device
 from common.difference.weights import OWN_BASE, save_difference
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
-from common.training.differences import look_live, make_optimizer, re_embed, save_tuned_base, validate_corrected
+from common.training.differences import (
+    look_live,
+    make_optimizer,
+    re_embed,
+    save_tuned_base,
+    trained_by,
+    validate_corrected,
+)
 from common.training.loop import Descent, Loop, Row
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__dataset import Batch, find_references, hide_some, make_batch
@@ -94,7 +101,8 @@ def make_run(
     """A run at its beginning: a fresh head with its optimizer and schedule."""
     head = build_model(config).to(pipeline.device)
     accelerator = Accelerator(mixed_precision="no", cpu=config.device == "cpu")
-    descent = Descent(accelerator, head, *make_optimizer(config, head, pipeline.model, len(data.queries)))
+    trained = trained_by(config, head, pipeline.model)
+    descent = Descent(accelerator, trained, *make_optimizer(config, head, pipeline.model, len(data.queries)))
     loop = Loop(folder, config.epochs, config.patience, SummaryWriter(str(folder)))
     return Run(config, base, pipeline, data, find_references, head, descent, loop)
 

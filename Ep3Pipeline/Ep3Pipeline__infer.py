@@ -17,7 +17,8 @@ from torch import Tensor
 from common.data.prepare import prepare_synthetic
 from common.difference.heads import References
 from common.difference.ordinal import hard_difference, level_probabilities
-from common.evaluation.pairs import infer_pairs, pair_parser
+from common.evaluation.pair_options import pair_parser
+from common.evaluation.pairs import infer_pairs
 from Ep3Pipeline.Ep3Pipeline__model import RELEASED, PairOutput, load_model
 
 

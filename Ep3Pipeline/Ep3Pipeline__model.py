@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.base.distribution import expectation, gaussian_log_probs, interval_distance, mean_variance_loss
+from common.base.weight_files import MODEL_FILE
 from common.difference.corrector import Correction, Corrector, Faces
 from common.difference.heads import Query, References, blank
 from common.difference.ordinal import condor_loss, difference_levels, logistic_logits
 from common.difference.weights import load_difference
+from common.errors import WeightsError
 from common.files import WEIGHTS
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig, PairHeadConfig
 
@@ -244,6 +246,11 @@ def head_of(settings: dict[str, Any]) -> PairDifferenceHead:
 
 def load_model(folder: str | Path = RELEASED, device: str = "auto", iterations: int = 1) -> IteratedCorrector:
     """The released difference regressor (or any folder's) with base and bank; raises WeightsError."""
+    if Path(folder) == RELEASED and RELEASED.parent.is_dir() and not (RELEASED / MODEL_FILE).is_file():
+        raise WeightsError(
+            "Ep3Pipeline is released without weights; train some with python Ep3Pipeline/Ep3Pipeline__main.py "
+            "--data PREPARED_DIR, and name the folder weights/ of that run with --weights."
+        )
     loaded = load_difference(folder, "Ep3Pipeline", head_of, device)
     references = loaded.head.config.references
     return IteratedCorrector(loaded.pipeline, loaded.head, loaded.bank, references, loaded.window, iterations)

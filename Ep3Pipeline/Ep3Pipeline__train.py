@@ -25,7 +25,7 @@ from common.difference.weights import OWN_BASE, save_difference
 from common.errors import DataError
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePredictBasicPipeline
-from common.training.differences import make_optimizer, re_embed, save_tuned_base, validate_corrected
+from common.training.differences import make_optimizer, re_embed, save_tuned_base, trained_by, validate_corrected
 from common.training.loop import Descent, Loop, Row
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 from Ep3Pipeline.Ep3Pipeline__dataset import Batch, Data, base_errors, cached_batch, draw_errors, fit_errors, live_batch
@@ -89,7 +89,8 @@ def make_run(
     """A run at its beginning: a fresh head with its optimizer and schedule."""
     head = build_model(config, kind).to(pipeline.device)
     accelerator = Accelerator(mixed_precision="no", cpu=config.device == "cpu")
-    descent = Descent(accelerator, head, *make_optimizer(config, head, pipeline.model, len(data.queries)))
+    trained = trained_by(config, head, pipeline.model)
+    descent = Descent(accelerator, trained, *make_optimizer(config, head, pipeline.model, len(data.queries)))
     loop = Loop(folder, config.epochs, config.patience, SummaryWriter(str(folder)))
     return Run(config, base, pipeline, data, data.bank, head, descent, loop)
 

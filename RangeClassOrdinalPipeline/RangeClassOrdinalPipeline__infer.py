@@ -2,12 +2,16 @@
 
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py  # synthetic faces
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --data data/prepared/utkface --out out/ranges
+    python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --data data/prepared/publicfigures \\
+        --split val calib dar --out out/ranges_real                       # real ages, not in its training
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --table out/ranges/classes.csv
 
 Baselines: the class prior of the training faces; `base doubt`, a logistic regression on the spread of the base's
 distribution over ages alone, fitted on `dar` (target error); the classes of |base estimate - age of the reference|
-and of the difference of the two base estimates (target difference). Writes classes.csv (with
---gzip classes.csv.gz), confusion.png, reliability.png.
+and of the difference of the two base estimates (target difference). Target error also says how reliable each class
+is, and what is left of the error if only the faces it is surest of are kept (risk over coverage; AURC, the mean of that
+curve; sure is who has the least expected class). Writes classes.csv (with --gzip classes.csv.gz), confusion.png,
+reliability.png, and for target error risk.png.
 """
 
 import argparse
@@ -23,7 +27,9 @@ from sklearn.metrics import f1_score
 from common.data.predictions import read_csv, write_table
 from common.data.prepare import prepare_synthetic
 from common.difference.corrector import Corrector
+from common.difference.embedded import concatenate
 from common.errors import DataError, UserError
+from common.evaluation.selective import area, risk_at, risk_coverage
 from common.evaluation.tables import markdown
 from common.figures import BLUE, new_figure, save_figure
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig
@@ -46,7 +52,8 @@ from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__model import (
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__train import VALIDATION_TURN, exact_faces, ranked_score
 
 BINS = np.linspace(0, 1, 11)
-HEAD = "classifier"
+HEAD, DOUBT, ORACLE = "classifier", "base doubt", "oracle: the TRUE error"
+KEPT = (1.0, 0.9, 0.8, 0.7, 0.5)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -54,7 +61,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", nargs="+", default=[], metavar="DIR", help="prepared folders with exact ages (none: synthetic faces)")
-    add("--split", choices=("val", "calib", "test"), default="test", help="faces to classify (test)")
+    splits = ("dar", "val", "calib", "test")
+    add("--split", nargs="+", choices=splits, default=["test"], help="faces to classify (test); dar: of other sets")
     add("--weights", type=Path, default=RELEASED, metavar="DIR", help="folder of weights (the released ones)")
     add("--corrector", type=Path, default=CORRECTOR, metavar="DIR", help="DiffPipeline6 weights they belong to")
     add("--limit", type=int, default=0, metavar="N", help="use at most this many faces of each split and set")
@@ -65,9 +73,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def samples_of(config: RangeClassConfig, folders: list[str], split: str, corrector: Corrector) -> tuple[Samples, list]:
-    """Samples of a split for the target of the config, each face in one view; and the ids [M] of their faces."""
-    faces = exact_faces(replace(config, views=0), folders, split, corrector)
+def samples_of(
+    config: RangeClassConfig, folders: list[str], splits: list[str], corrector: Corrector
+) -> tuple[Samples, np.ndarray]:
+    """Samples of splits for the target of the config, each face in one view; and the ids [M] of their faces."""
+    faces = concatenate([exact_faces(replace(config, views=0), folders, split, corrector) for split in splits])
     if config.target == "error":
         samples, _ = error_samples(corrector, faces, config)
     else:
@@ -95,7 +105,7 @@ def baselines(model: RangeModel, samples: Samples, fitted_on: Samples) -> dict[s
     regression = LogisticRegression().fit(fitted_on.numbers[:, :1], label)
     doubt = np.zeros((len(samples.value), classes))
     doubt[:, regression.classes_] = regression.predict_proba(samples.numbers[:, :1])
-    return found | {"base doubt": doubt}
+    return found | {DOUBT: doubt}
 
 
 def calibration_error(probabilities: np.ndarray, label: np.ndarray) -> float:
@@ -113,7 +123,7 @@ def table_lines(stored: pd.DataFrame) -> list[str]:
     """Markdown table of stored classes (columns method, label, p0, p1, …)."""
     headers = ["method", "accuracy (%)", "MAE (classes)", "macro-F1", "ranked score", "calibration error (%)"]
     rows = []
-    columns = [name for name in stored.columns if name.startswith("p") and name[1:].isdigit()]
+    columns = chances_in(stored)
     for name, part in stored.groupby("method", sort=False):
         probabilities, label = part[columns].to_numpy(float), part["label"].to_numpy(int)
         said = probabilities.argmax(axis=1)
@@ -157,6 +167,48 @@ def draw_classes(probabilities: np.ndarray, label: np.ndarray, names: list[str],
     save_figure(figure, folder / "reliability.png")
 
 
+def risk_lines(stored: pd.DataFrame) -> list[str]:
+    """Markdown tables of stored classes of errors: the classifier's classes one by one, then risk over coverage."""
+    columns = chances_in(stored)
+    own = stored[stored["method"] == HEAD]
+    chances, label, error = own[columns].to_numpy(float), own["label"].to_numpy(), own["value"].to_numpy(float)
+    said, rows = chances.argmax(axis=1), []
+    for number in np.unique(said):
+        part = said == number
+        right, sure = 100 * (label[part] == number).mean(), 100 * chances[part, number].mean()
+        rows.append([number, part.sum(), f"{sure:.0f}", f"{right:.0f}", f"{error[part].mean():.2f}"])
+    lines = markdown(["class said", "faces", "said to be right (%)", "right (%)", "MAE of the base"], rows)
+    rows = []
+    curves = {name: risk_coverage(part["value"], doubt_of(part[columns])) for name, part in stored.groupby("method")}
+    for name, risk in sorted((curves | {ORACLE: risk_coverage(error, error)}).items(), key=lambda one: area(one[1])):
+        rows.append([name, f"{area(risk):.3f}", *(f"{risk_at(risk, part):.2f}" for part in KEPT)])
+    headers = ["surest by", "AURC (years)", *(f"MAE of {100 * part:.0f} %" for part in KEPT)]
+    kept = f"keep the 80 % it is surest of: MAE {risk_at(curves[HEAD], 0.8):.2f} (all: {error.mean():.2f})"
+    return [*lines, "", *markdown(headers, rows), "", kept]
+
+
+def doubt_of(chances: np.ndarray | pd.DataFrame) -> np.ndarray:
+    """Expected class [M] of class probabilities [M, L + 1]."""
+    return np.asarray(chances, float) @ np.arange(np.shape(chances)[1])
+
+
+def chances_in(stored: pd.DataFrame) -> list[str]:
+    """Names of the columns of class probabilities of stored classes."""
+    return [name for name in stored.columns if name.startswith("p") and name[1:].isdigit()]
+
+
+def draw_risk(error: np.ndarray, methods: dict[str, np.ndarray], path: Path) -> None:
+    """Draw the base's mean error [M] (years) over the part of the faces that is kept, the surest first."""
+    figure, (axis,) = new_figure(5.0, 4.0)
+    kept = np.arange(1, len(error) + 1) / len(error)
+    for (name, chances), style in zip(methods.items(), ("-", ":", "--"), strict=False):
+        colour = BLUE if name == HEAD else "black"
+        axis.plot(kept, risk_coverage(error, doubt_of(chances)), style, color=colour, label=name)
+    axis.set(xlabel="part of the faces that is kept", ylabel="mean absolute error (years)", xlim=(0, 1), ylim=(0, None))
+    axis.legend(frameon=False, title="surest by")
+    save_figure(figure, path)
+
+
 def classify(arguments: argparse.Namespace) -> Path:
     """Classify the faces or pairs by everything, draw, and write classes.csv (or .gz); returns its path."""
     model = load_model(arguments.weights, arguments.device, arguments.corrector)
@@ -166,8 +218,8 @@ def classify(arguments: argparse.Namespace) -> Path:
     folders = arguments.data or prepare_synthetic()
     samples, ids = samples_of(config, folders, arguments.split, model.corrector)
     if not len(samples.value):
-        raise DataError(f"There is nothing to classify in split '{arguments.split}' of {', '.join(folders)}.")
-    fitted_on = samples_of(config, folders, "dar", model.corrector)[0] if config.target == "error" else samples
+        raise DataError(f"There is nothing to classify in {' and '.join(arguments.split)} of {', '.join(folders)}.")
+    fitted_on = samples_of(config, folders, ["dar"], model.corrector)[0] if config.target == "error" else samples
     label = range_class(samples.value, config.edges)
     methods = {HEAD: predict(model.head, samples)} | baselines(model, samples, fitted_on)
     parts = [
@@ -178,6 +230,8 @@ def classify(arguments: argparse.Namespace) -> Path:
     ]
     arguments.out.mkdir(parents=True, exist_ok=True)
     draw_classes(methods[HEAD], label, class_names(config.edges), arguments.out)
+    if config.target == "error":
+        draw_risk(samples.value, methods, arguments.out / "risk.png")
     stored = arguments.out / ("classes.csv.gz" if arguments.gzip else "classes.csv")
     write_table(pd.concat(parts), stored, 4)
     print(f"classes and images: {arguments.out}")
@@ -188,8 +242,10 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; exit status 0 done, 2 nothing could be done."""
     arguments = parse_arguments(argv)
     try:
-        stored = arguments.table or classify(arguments)
-        print("\n".join(table_lines(read_csv(stored))))
+        stored = read_csv(arguments.table or classify(arguments))
+        print("\n".join(table_lines(stored)))
+        if DOUBT in set(stored["method"]):  # classes of errors, not of differences
+            print("\n".join(["", *risk_lines(stored)]))
     except (UserError, FileNotFoundError) as error:
         print(f"RangeClassOrdinalPipeline: {error}", file=sys.stderr)
         return 2

@@ -41,7 +41,7 @@ def check_drawings(infer2: Callable, weights: Path, tmp_path: Path, capsys) -> N
     """--explain draws the demo portrait and its references; the table shows both modes."""
     assert infer2(["--weights", str(weights), "--explain", str(tmp_path), "--device", "cpu"]) == 0
     drawn = sorted(path.name for path in tmp_path.iterdir())
-    assert drawn == ["0000_astronaut.png", "0000_astronaut_references.png"]
+    assert drawn == ["0000_astronaut.jpg", "0000_astronaut_references.png"]
     assert "base" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("image"))
 
 

@@ -1,7 +1,7 @@
 """From a base estimate and a reference bank to a corrected age: what `--mode full` does in every pipeline."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ from common.base.regressor import AgePredictBasicPipeline
 from common.difference.bank import Found, ReferenceBank
 from common.difference.onnx_head import OnnxHead, load_graph_head
 from common.difference.parts import DifferenceOutput, Query, References
+from common.difference.spanning import query_spanning
 from common.difference.weights import load_head, load_weights
 
 CORRECT_BATCH = 64  # faces corrected together
@@ -65,17 +66,23 @@ class CorrectsAges(Protocol):
 
 @dataclass(frozen=True)
 class Corrector:
-    """A base pipeline, a difference head, a bank, and how references are retrieved (`references`, `window` years)."""
+    """A base pipeline, a difference head, a bank, and how references are retrieved (`references`, `window` years).
+
+    With `per_bin` so many of every 5-year bin around the estimate instead (see common/difference/spanning.py).
+    """
 
     pipeline: AgePredictBasicPipeline
     head: Head
     bank: ReferenceBank
     references: int
     window: float
+    per_bin: int = field(default=0, kw_only=True)
 
     def find(self, faces: Faces, at_age: np.ndarray | None = None) -> Found:
         """References of each face, never the face itself or its person; `at_age` [N] retrieves at another age."""
         at_age = faces.estimate if at_age is None else at_age
+        if self.per_bin:
+            return query_spanning(self.bank, faces.embedding, at_age, self.per_bin, faces.id, faces.person)
         return self.bank.query(faces.embedding, at_age, self.references, self.window, faces.id, faces.person)
 
     def correct(self, faces: Faces, at_age: np.ndarray | None = None, votes: bool = True) -> Correction:
@@ -130,4 +137,5 @@ def load_corrector(folder: str | Path, device: str = "auto", threads: int | None
         from common.difference.heads import HeadConfig, PooledDifferenceHead
 
         head = load_head(loaded, lambda settings: PooledDifferenceHead(HeadConfig(**settings)))
-    return Corrector(loaded.pipeline, head, loaded.bank, head.config.references, loaded.window)
+    how = (head.config.references, loaded.window)
+    return Corrector(loaded.pipeline, head, loaded.bank, *how, per_bin=loaded.per_bin)

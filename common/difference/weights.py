@@ -33,22 +33,24 @@ OWN_BASE = "base"
 
 
 class FolderOfWeights(NamedTuple):
-    """What a folder of weights holds beside its head, whose settings these are."""
+    """What a folder of weights holds beside its head, whose settings these are; window, per_bin: of retrieval."""
 
     folder: Path
     pipeline: AgePredictBasicPipeline
     bank: ReferenceBank
     window: float
+    per_bin: int
     settings: dict[str, Any]
 
 
 class DifferenceWeights(NamedTuple):
-    """What a folder of weights holds: base pipeline, head in evaluation mode, bank, and the window of retrieval."""
+    """What a folder of weights holds: base pipeline, head in evaluation mode, bank; window, per_bin: of retrieval."""
 
     pipeline: AgePredictBasicPipeline
     head: "nn.Module"
     bank: ReferenceBank
     window: float
+    per_bin: int
 
 
 def save_difference(folder: Path, head: "nn.Module", bank: ReferenceBank, base: Path, notes: dict[str, Any]) -> Path:
@@ -118,9 +120,10 @@ def load_weights(
     settings = read_settings(folder)
     try:
         window, how = float(settings["training"]["reference_window"]), dict(settings["head"])
+        per_bin = int(settings["training"].get("per_bin", 0))
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{folder} does not hold a difference regressor that fits its config ({error}).") from None
-    return FolderOfWeights(folder, pipeline, bank, window, how)
+    return FolderOfWeights(folder, pipeline, bank, window, per_bin, how)
 
 
 def load_head(loaded: FolderOfWeights, make_head: "Callable[[dict[str, Any]], nn.Module]") -> "nn.Module":
@@ -136,4 +139,4 @@ def load_difference(
 ) -> DifferenceWeights:
     """What `save_difference` wrote, the head in torch; see `load_weights` and `load_head`; raises WeightsError."""
     loaded = load_weights(folder, pipeline_name, device)
-    return DifferenceWeights(loaded.pipeline, load_head(loaded, make_head), loaded.bank, loaded.window)
+    return DifferenceWeights(loaded.pipeline, load_head(loaded, make_head), loaded.bank, loaded.window, loaded.per_bin)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.difference.bank import EMPTY, Found, ReferenceBank
-from common.difference.corrector import Corrector
+from common.difference.corrector import Corrector, Faces
 from common.difference.embedded import EmbeddedFaces, Views, bank_of, embed_split, embedding_cache, join
 from common.difference.heads import DifferenceOutput, Query, References, on_device
 from common.errors import DataError, UserError
@@ -20,20 +20,6 @@ from common.figures import new_figure, save_figure
 
 PAIR_BATCH = 4096
 ReadOut = Callable[[DifferenceOutput, References], tuple[Tensor, Tensor]]
-
-
-def pair_parser(description: str, weights: Path) -> argparse.ArgumentParser:
-    """The command line of every `__infer` of a difference pipeline."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--data", nargs="+", default=[], metavar="DIR", help="prepared folders with exact ages (none: synthetic faces)")
-    add("--split", choices=("val", "calib", "test"), default="test", help="where queries come from (test)")
-    add("--weights", type=Path, default=weights, metavar="DIR", help="folder of weights (the released ones)")
-    add("--pairs", type=int, default=10, metavar="N", help="random references per query (10)")
-    add("--limit", type=int, default=0, metavar="N", help="use at most this many faces of each set")
-    add("--device", default="auto", help="auto, cpu or cuda")
-    add("--out", type=Path, default=Path("out/differences"), metavar="DIR", help="folder to write (out/differences)")
-    return parser
 
 
 def load_faces(arguments: argparse.Namespace, folders: Sequence[str], corrector: Corrector) -> EmbeddedFaces:
@@ -98,10 +84,7 @@ def pair_sets(
     own = bank_of([(faces, False)], corrector.pipeline.fingerprint)
     for name, bank in (("test query, test reference", own), ("test query, train reference", train)):
         yield name, pair_table(faces, bank, random_pairs(faces, bank, count, radius), corrector, read_out)
-    found = train.query(
-        faces.embeddings[0].astype(np.float32), faces.estimates[0], corrector.references, corrector.window,
-        faces.id, faces.person,
-    )  # fmt: skip
+    found = corrector.find(Faces(faces.embeddings[0].astype(np.float32), faces.estimates[0], faces.id, faces.person))
     yield "references at the base's estimate", pair_table(faces, train, found, corrector, read_out)
 
 

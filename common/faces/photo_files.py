@@ -12,9 +12,10 @@ from common.errors import ImageError
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 IMAGE_SUFFIXES |= {".heic", ".heif", ".avif", ".jp2"}
 MAX_BYTES = 200_000_000  # of an image's file
-SOFTWARE = "age-by-difference"  # what the product writes into the images it draws, as their PNG text "Software"
-DRAWING_MARK = b"tEXtSoftware\0" + SOFTWARE.encode()
-DRAWING_HEAD = 4096  # bytes of a file within which the mark stands
+SOFTWARE = "age-by-difference"  # in the images that the product draws: PNG text "Software", or comment of a JPEG
+PNG_MARK = b"tEXtSoftware\0" + SOFTWARE.encode()
+JPEG_MARK = b"\xff\xfe" + (2 + len(SOFTWARE)).to_bytes(2, "big") + SOFTWARE.encode()
+DRAWING_HEAD = 4096  # bytes of a file within which a mark stands
 DRAWINGS = "drawings of our own"
 
 
@@ -78,7 +79,7 @@ def _head(file: Path) -> bytes:
 
 def is_drawing(head: bytes) -> bool:
     """Whether an image whose first bytes are given was drawn by the product itself."""
-    return DRAWING_MARK in head[:DRAWING_HEAD]
+    return any(mark in head[:DRAWING_HEAD] for mark in (PNG_MARK, JPEG_MARK))
 
 
 def not_looked_at(listing: Listing) -> str:

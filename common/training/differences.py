@@ -1,5 +1,6 @@
 """What trainings of difference heads share: rates, validation, and the base trained along with the head (stage 2)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -37,21 +38,60 @@ class Looked(Protocol):
     crops: list[np.ndarray]
 
 
+class LateCycle(OneCycleLR):
+    """A one-cycle schedule whose second group (the base) waits for step `start` and then has a cycle of its own.
+
+    Its rate is 0 until then, rises within its own warm-up, a part `pct_start` of the steps left, and falls to the end:
+    Adam knows nothing of its gradients at that step, and would move the base at full rate by the first of them.
+    """
+
+    def __init__(self, optimizer: Optimizer, max_lr: list[float], total_steps: int, pct_start: float, start: int):
+        self.start, self.late_warm_up = start, pct_start
+        super().__init__(optimizer, max_lr, total_steps=total_steps, pct_start=pct_start)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of the groups at this step."""
+        first, late = super().get_lr()
+        step, steps = self.last_epoch - self.start, self.total_steps - self.start
+        start, most, end = (float(self.optimizer.param_groups[1][key]) for key in ("initial_lr", "max_lr", "min_lr"))
+        if step < 0:
+            return [first, 0.0 * late]
+        rising = max(self.late_warm_up * steps - 1, 1e-9)
+        if step <= rising:
+            return [first, _cosine(start, most, step / rising)]
+        return [first, _cosine(most, end, (step - rising) / max(steps - 1 - rising, 1e-9))]
+
+
+def _cosine(start: float, end: float, part: float) -> float:
+    """The way from start to end, of which `part` (0 to 1) is gone, along half a cosine."""
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * min(part, 1.0)))
+
+
+def trained_by(config: Any, head: nn.Module, base: BAR) -> nn.Module:
+    """All that a training changes, whose gradient is clipped: the head, in stage 2 with the base."""
+    return head if config.unfreeze_epoch < 0 else nn.ModuleList([head, base])
+
+
 def make_optimizer(config: Any, head: nn.Module, base: BAR, queries: int) -> tuple[Optimizer, OneCycleLR]:
     """AdamW and its one-cycle schedule for a training on so many queries: of the head, in stage 2 of the base too.
 
-    Of the training config the rates, weight_decay, warm_up, epochs, batch_size and unfreeze_epoch are read. A base that
-    is trained is laid out for speed first (channels last), without changing what it says.
+    Of the training config the rates, weight_decay, warm_up, epochs, batch_size and unfreeze_epoch are read. The base
+    has a cycle of its own from unfreeze_epoch on (see LateCycle); it is laid out for speed first (channels last),
+    without changing what it says.
     """
+    steps = max(1, queries // config.batch_size)
+    total, warm_up = config.epochs * steps, config.warm_up
     groups = [{"params": head.parameters(), "lr": config.learning_rate}]
+    late = 0 <= config.unfreeze_epoch < config.epochs
     if config.unfreeze_epoch >= 0:
         keep_freed_memory()
         base.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         groups.append({"params": base.parameters(), "lr": config.backbone_learning_rate})
     optimizer = AdamW(groups, weight_decay=config.weight_decay)
-    total = config.epochs * max(1, queries // config.batch_size)
-    schedule = OneCycleLR(optimizer, [group["lr"] for group in groups], total_steps=total, pct_start=config.warm_up)
-    return optimizer, schedule
+    rates = [group["lr"] for group in groups]
+    if late:
+        return optimizer, LateCycle(optimizer, rates, total, warm_up, config.unfreeze_epoch * steps)
+    return optimizer, OneCycleLR(optimizer, rates, total_steps=total, pct_start=warm_up)
 
 
 def load_crops(crops: Sequence[np.ndarray], faces: EmbeddedFaces, numbers: np.ndarray) -> np.ndarray:

@@ -9,11 +9,11 @@ from common.difference.corrector import Corrector
 from common.difference.own_references import domain_shift, start_of
 from common.errors import DataError
 from common.faces.photo_files import DRAWING_HEAD, is_drawing
-from common.figures import BLUE, ORANGE, new_figure, save_figure
+from scripts.references.card import card_lines, draw_card, make_card
 
 
 def inspect_bank(path: Path, corrector: Corrector) -> None:
-    """Print count, ages, people, the base's residuals and the leave-one-out correction; draw it beside the bank."""
+    """Print the calibration card of a bank and the leave-one-out correction; draw both beside the bank."""
     bank = one_spelling(load_bank(path, corrector.pipeline.fingerprint))
     drawn = path.with_suffix(".png")
     refuse_picture(drawn)
@@ -24,24 +24,14 @@ def inspect_bank(path: Path, corrector: Corrector) -> None:
     unnamed = int((~bank.named).sum())
     print(f"{len(people)} named people, {several} of them with several images; {unnamed} images unnamed")
     print("identities: " + ("none (built without --identities)" if bank.identity is None else "yes, for --person auto"))
-    known = bank.estimates.astype(float)
-    residual = bank.ages - known
-    print(
-        f"true age minus the base's estimate: mean {residual.mean():+.2f}, median {np.median(residual):+.2f}, "
-        f"standard deviation {residual.std():.2f} years"
-    )
+    card = make_card(bank)
+    print("\n".join(card_lines(card)) + "\n")
     domain, both = user.leave_one_out()
     print("mean absolute error of these faces, each corrected by the others (years):")
     for name, ages in (("as estimated", user.start), ("with other people", domain), ("and the person's own", both)):
         print(f"  {name:22s} {np.abs(ages - bank.ages).mean():.2f}")
-    figure, (axis,) = new_figure(6, 4.5)
-    span = np.linspace(known.min(), known.max(), 100)
-    axis.scatter(known, residual, s=12, color=BLUE, alpha=0.6, label="reference")
-    axis.axhline(0, color="black", linewidth=0.8)
-    axis.plot(span, domain_shift(span, known, residual, user.settings), color=ORANGE, label="correction")
-    axis.set(xlabel="the base's estimate (years)", ylabel="true age - estimate (years)", title=path.name)
-    axis.legend(frameon=False)
-    save_figure(figure, drawn)
+    known = bank.estimates.astype(float)
+    draw_card(card, lambda span: domain_shift(span, known, card.residual, user.settings), drawn)
     print(f"drawn: {drawn}")
 
 

@@ -13,6 +13,7 @@ from common.errors import ImageError
 from common.faces.images import decode_image, load_image
 from common.faces.photo_files import IMAGE_SUFFIXES, list_pictures, not_looked_at
 from common.figures import new_figure, save_figure
+from common.inference.drawings import save_drawing
 from tests.conftest import REPOSITORY
 
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -67,11 +68,14 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 def test_our_own_drawings_are_left_out_and_refused_by_name(tmp_path):
     (tmp_path / "photo.png").write_bytes(encoded("PNG"))
     save_figure(new_figure(2, 2)[0], tmp_path / "drawn.png")
+    save_drawing(Image.fromarray(NOISE), tmp_path / "drawn.jpg")
+    (tmp_path / "photo.jpg").write_bytes(encoded("JPEG", comment=b"my age-by-difference"))
     listing = list_pictures(tmp_path)
-    assert names(tmp_path, listing) == ["photo.png"]
-    assert not_looked_at(listing) == "1 file not looked at: 1 drawing of our own."
-    with pytest.raises(ImageError, match=r"drawn.png: this is a drawing of age-by-difference itself, not a photo.$"):
-        load_image(tmp_path / "drawn.png")
+    assert names(tmp_path, listing) == ["photo.jpg", "photo.png"]
+    assert not_looked_at(listing) == "2 files not looked at: 2 drawings of our own."
+    for name in ("drawn.png", "drawn.jpg"):
+        with pytest.raises(ImageError, match=f"{name}: this is a drawing of age-by-difference itself, not a photo.$"):
+            load_image(tmp_path / name)
 
 
 def test_only_regular_files_of_bounded_size_are_read(tmp_path):

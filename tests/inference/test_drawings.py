@@ -57,10 +57,10 @@ def test_photos_are_drawn_at_their_own_size_and_never_read_again(tmp_path, monke
     table = table_of("50 100 150 220", "", "250 100 350 220").assign(path=str(tmp_path / "photo.png"))
     table.loc[1, ["age", "status"]] = np.nan, "no face found"
     drawings.draw_photos(table, tmp_path / "out")
-    drawn = tmp_path / "out" / "0000_photo.png"
+    drawn = tmp_path / "out" / "0000_photo.jpg"
     assert str(drawn) in capsys.readouterr().out
     with Image.open(drawn) as image:
-        assert image.size == (400, 300) and image.info["Software"] == "age-by-difference"
+        assert image.size == (400, 300) and image.info["comment"] == b"age-by-difference"
     assert is_drawing(drawn.read_bytes())
     with pytest.raises(ImageError, match="is a drawing of age-by-difference itself"):
         load_image(drawn)
@@ -69,7 +69,13 @@ def test_photos_are_drawn_at_their_own_size_and_never_read_again(tmp_path, monke
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="The image cannot be written to"):
-        drawings.save_drawing(Image.new("RGB", (20, 20)), tmp_path / "file" / "a.png")
+        drawings.save_drawing(Image.new("RGB", (20, 20)), tmp_path / "file" / "a.jpg")
+
+
+def test_an_image_too_long_for_a_jpeg_is_shrunk(tmp_path):
+    drawings.save_drawing(Image.new("RGB", (70_000, 20)), tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.size == (65_500, 19)
 
 
 @pytest.mark.parametrize(

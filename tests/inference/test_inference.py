@@ -62,7 +62,7 @@ def test_the_demo_portrait_and_its_drawing(weights, tmp_path, capsys):
     (row,) = read_predictions(tmp_path / "p.csv").itertuples()
     left, top, right, bottom = (float(edge) for edge in row.box.split())
     assert left < 204 < right and top < 101 < bottom  # the box holds the left eye
-    (drawn,) = (tmp_path / "drawn").glob("*.png")
+    (drawn,) = (tmp_path / "drawn").glob("*.jpg")
     assert Image.open(drawn).size[0] >= 300 and "astronaut.png" in capsys.readouterr().out
 
 

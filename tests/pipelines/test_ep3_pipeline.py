@@ -16,6 +16,7 @@ from common.difference.corrector import Correction, Faces
 from common.errors import WeightsError
 from common.evaluation.controls import control_table
 from Ep3Pipeline import Ep3Pipeline__controls as controls_module
+from Ep3Pipeline import Ep3Pipeline__model
 from Ep3Pipeline import Ep3Pipeline__train as train_module
 from Ep3Pipeline.Ep3Pipeline__config import parse_arguments
 from Ep3Pipeline.Ep3Pipeline__controls import PermutedBank, RandomBank, parts_of
@@ -240,3 +241,9 @@ def test_random_references_are_the_same_on_two_runs_and_any_of_about_the_age():
     assert found.index.max() < 300 and all(len(set(row)) == 10 for row in found.index)
     used = np.bincount(found.index.ravel(), minlength=300)  # 10 each, were it drawn
     assert used.std() < 1.5 * np.sqrt(10) and used[:20].mean() == pytest.approx(10, abs=3)
+
+
+def test_without_released_weights_the_training_command_is_named(tmp_path, monkeypatch, capsys):
+    missing = tmp_path / "Ep3Pipeline"
+    monkeypatch.setattr(Ep3Pipeline__model, "RELEASED", missing)
+    check_one_line(infer2, missing, [], "train some with python Ep3Pipeline/Ep3Pipeline__main.py --data", capsys)

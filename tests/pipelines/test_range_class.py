@@ -195,9 +195,35 @@ def test_the_table_of_classes_is_that_of_the_stored_ones(weights, diff_weights, 
     assert cells[0] == pytest.approx(100 * (said == label).mean(), abs=0.06)
     assert cells[1] == pytest.approx(np.abs(said - label).mean(), abs=6e-4)
     assert cells[2] == pytest.approx(f1_score(label, said, average="macro", zero_division=0), abs=6e-4)
-    assert {path.name for path in tmp_path.iterdir()} == {"classes.csv", "confusion.png", "reliability.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"classes.csv", "confusion.png", "reliability.png", "risk.png"}
     assert set(stored["method"]) == {"classifier", "class prior", "base doubt"}
     assert len(table_lines(stored)) == 5
+
+
+def test_risk_over_coverage_is_what_the_stored_classes_say(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    doubt, parts = random.random(40), []
+    error = np.round(10 * doubt * random.random(40), 3)
+    for method, chance in (("classifier", np.round(doubt, 2)), ("base doubt", random.random(40)), ("prior", 0.3)):
+        table = pd.DataFrame({"p0": 1 - chance, "p1": chance, "value": error, "label": (error > 4).astype(int)})
+        parts.append(table.assign(method=method, id=range(40)))
+    pd.concat(parts).to_csv(tmp_path / "classes.csv", index=False)
+    assert infer(["--table", str(tmp_path / "classes.csv")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    faces = sorted(zip(np.round(doubt, 2).tolist(), error.tolist(), strict=True))
+    means = [np.mean([value for _, value in faces[: count + 1]]) for count in range(40)]
+    assert lines[-1] == f"keep the 80 % it is surest of: MAE {means[31]:.2f} (all: {error.mean():.2f})"
+    cells = next(line for line in lines[8:] if line.startswith("| classifier")).split("|")[2:-1]
+    assert float(cells[0]) == pytest.approx(np.mean(means), abs=0.02)  # equal doubts are averaged
+    assert [float(cell) for cell in cells[1:]] == pytest.approx([means[k] for k in (39, 35, 31, 27, 19)], abs=0.02)
+    assert next(line for line in lines[8:] if line.startswith("| prior")).split("|")[2].strip() == f"{error.mean():.3f}"
+    chance = np.round(doubt, 2)
+    said = next(line for line in lines if line.startswith("| 1 |")).split("|")
+    assert int(said[2]) == (chance > 0.5).sum() and float(said[3]) == pytest.approx(
+        100 * chance[chance > 0.5].mean(), abs=0.6
+    )
+    assert float(said[4]) == pytest.approx(100 * (error[chance > 0.5] > 4).mean(), abs=0.6)
+    assert float(said[5]) == pytest.approx(error[chance > 0.5].mean(), abs=6e-3)
 
 
 def test_differences_of_pairs_from_training_to_the_table(words, diff_weights, synthetic_set, tmp_path, capsys):
