@@ -20,7 +20,7 @@ from common.files import WEIGHTS, write_whole
 MODEL_FILE, CONFIG_FILE, BANK_FILE = "model.safetensors", "config.json", "bank.npz"
 BANK = "bank"  # key of config.json: the folder of weights/ that holds the bank, if that is another one
 HASHES = "sha256"  # key of config.json: hash by file name
-READ = (MODEL_FILE, "model.onnx", "model_int8.onnx", "head.onnx", BANK_FILE, "intervals.json")  # what inference reads
+READ = (MODEL_FILE, "model.onnx", "model_int8.onnx", "head.onnx", BANK_FILE, "intervals.json", "own_references.json")
 LARGEST_CONFIG, LARGEST_HEADER, LARGEST_FILE = 2**20, 2**20, 2**30  # bytes
 RANKS = {"images": 4, "age": 1, "log_probs": 2, "embedding": 2}  # axes of what a graph takes and gives
 RELEASED_GRAPHS = (  # SHA-256; importing onnx to look through these would take half a second of every start
