@@ -14,7 +14,6 @@ from common.files import write_whole
 INTERVALS_FILE = "intervals.json"
 N_FEATURES = 5  # of `features`
 LARGEST = 2**24  # bytes of a file of intervals
-SMALLEST_BANK = 50  # references needed to calibrate on a user's bank
 
 
 @dataclass(frozen=True)

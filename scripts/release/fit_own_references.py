@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=Path, nargs="+", required=True, metavar="DIR", help="prepared folders (scripts/prepare_data.py)")
-    add("--weights", type=Path, default=RELEASED, metavar="DIR", help="weights of the base, and where to write (the released ones)")
+    add("--weights", type=Path, default=RELEASED, metavar="DIR", help="the base, and where to write")
     add("--device", default="auto", help="auto, cpu or cuda")
     arguments = parser.parse_args(argv)
     try:
