@@ -252,7 +252,7 @@ def _write(table: pd.DataFrame, path: Path) -> None:
 
 def run_simulated(arguments: argparse.Namespace, settings: EffectSettings) -> None:
     """Evaluate on simulated people, numbers only."""
-    own = own_curve(simulated_people(arguments.simulated_people, 11, settings), settings)
+    own = own_curve(simulated_people(arguments.simulated_people, 11, settings), settings, most=100)
     print("\n".join(curve_tables(own)))
 
 

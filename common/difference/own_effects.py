@@ -4,7 +4,9 @@ On the scale t (log(age + knee) up to `flat` years, then linear), where the base
 
     t(age) - t(estimate) = domain's effect at the estimate + person's effect at the age + noise,
 
-both effects Gaussian processes, interpolated between knots: a domain's is an offset, a slope and a bend, or a hundredth
+where of people who are not asked for the references count as so many strangers' as their correlation leaves (the design
+effect of Kish, "Survey Sampling", 1965): how estimates vary within a person says nothing about other people. The
+effects are Gaussian processes, interpolated between knots: a domain's is an offset, a slope and a bend, or a hundredth
 of their variance (both priors are averaged by their evidence, so that references of the training domain change little);
 a person's has a lasting part and one that drifts with age. The noise is Student-t, by re-weighting: a wrong age counts
 little. Literature: Laird & Ware, "Random-Effects Models for Longitudinal Data", Biometrics 1982; Hoeting et al.,
@@ -42,13 +44,16 @@ class Observed(NamedTuple):
 
 class PersonParts(NamedTuple):
     """What P people's references say: left [P, K, K] covariance of their effects given a domain's, pull [P, K] and
-    cross [P, K, K], by which these depend on it; information [P, K, K] and vector [P, K] about the domain's effect."""
+    cross [P, K, K], by which these depend on it; information [P, K, K] and vector [P, K] about the domain's effect, of
+    the person asked for; common and common_vector, the same of others, whose references count as strangers'."""
 
     left: np.ndarray
     pull: np.ndarray
     cross: np.ndarray
     information: np.ndarray
     vector: np.ndarray
+    common: np.ndarray
+    common_vector: np.ndarray
 
     @classmethod
     def of(cls, seen: Observed, code: np.ndarray, people: int, settings: EffectSettings) -> "PersonParts":
@@ -71,7 +76,12 @@ class PersonParts(NamedTuple):
         turned = cross.transpose(0, 2, 1) @ left  # [P, K, K]
         information = summed(at_estimate[:, :, None] * seen.at_estimate[:, None, :]) - turned @ cross
         vector = summed(at_estimate * seen.y[:, None]) - (turned @ pull[:, :, None])[:, :, 0]
-        return cls(left, pull, cross, information, vector)
+        alike = settings.person**2 / settings.usual**2
+        design = 1 + (np.bincount(code, minlength=people)[code] - 1) * alike  # [n]
+        strange = 1 / (1 / seen.precision + settings.person**2) / design
+        common = summed((seen.at_estimate * strange[:, None])[:, :, None] * seen.at_estimate[:, None, :])
+        common_vector = summed(seen.at_estimate * (strange * seen.y)[:, None])
+        return cls(left, pull, cross, information, vector, common, common_vector)
 
     def one(self, person: int) -> "PersonParts":
         """Those of one person, without the first axis."""
@@ -127,7 +137,7 @@ def reweighted(seen: Observed, code: np.ndarray, people: int, settings: EffectSe
     """The references with the precision of Student-t noise: each by how far it is from what the others say of it."""
     for _ in range(ROUNDS - 1):
         parts = PersonParts.of(seen, code, people, settings)
-        domain = domain_effect(parts.information.sum(axis=0), parts.vector.sum(axis=0), settings)
+        domain = domain_effect(parts.common.sum(axis=0), parts.common_vector.sum(axis=0), settings)
         mean = domain.share @ domain.mean  # [K]
         effect = (parts.left @ (parts.pull - parts.cross @ mean)[:, :, None])[:, :, 0]  # [P, K]
         spread = ((parts.left[code] @ seen.at_age[:, :, None])[:, :, 0] * seen.at_age).sum(axis=1)  # [n]

@@ -64,18 +64,18 @@ class UserReferences:
         mean, doubt, references, own = np.zeros(count), np.zeros(count), np.zeros(count, int), np.zeros(count, int)
         for rows, itself, hidden, wanted in self._questions(faces, asked):
             information, vector = self._total
-            parts = self._parts.one(wanted) if wanted >= 0 else None
-            size = len(self.bank)
-            if itself >= 0:
-                person = self._code[itself]
-                whole, rest = self._parts.one(person), self._without(itself)
-                information = information - whole.information + rest.information
-                vector, size = vector - whole.vector + rest.vector, size - 1
-                parts = rest if person == wanted else parts
-            if hidden >= 0:
-                gone = rest if itself >= 0 and self._code[itself] == hidden else self._parts.one(hidden)
-                information, vector = information - gone.information, vector - gone.vector
-                size -= self._count(hidden, itself)
+            size = len(self.bank) - (itself >= 0) - self._count(hidden, itself)
+            person = self._code[itself] if itself >= 0 else -1
+            rest = self._without(itself) if itself >= 0 else None
+            for gone in {person, hidden, wanted} - {-1}:  # these people's references count otherwise, or not at all
+                whole = self._parts.one(gone)
+                information, vector = information - whole.common, vector - whole.common_vector
+            if rest is not None and person not in (hidden, wanted):
+                information, vector = information + rest.common, vector + rest.common_vector
+            parts = None
+            if wanted >= 0:
+                parts = rest if wanted == person else self._parts.one(wanted)
+                information, vector = information + parts.information, vector + parts.vector
             domain = domain_effect(information, vector, settings)
             mean[rows], doubt[rows] = expected_shift(estimate[rows], domain, parts, settings)
             references[rows], own[rows] = size, self._count(wanted, itself)
@@ -143,7 +143,7 @@ class UserReferences:
 
     @cached_property
     def _total(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._parts.information.sum(axis=0), self._parts.vector.sum(axis=0)
+        return self._parts.common.sum(axis=0), self._parts.common_vector.sum(axis=0)
 
     def _without(self, row: int) -> PersonParts:
         """What the person of a reference says without it."""

@@ -60,7 +60,7 @@ def shifts_of(faces: Estimated, settings: EffectSettings) -> np.ndarray:
     seen = Observed.of(faces.age, faces.estimate, settings)
     count = len(seen.y)
     parts = PersonParts.of(seen, np.arange(count), count, settings)
-    domain = domain_effect(parts.information.sum(axis=0), parts.vector.sum(axis=0), settings)
+    domain = domain_effect(parts.common.sum(axis=0), parts.common_vector.sum(axis=0), settings)
     return seen.y - seen.at_estimate @ (domain.share @ domain.mean)
 
 
