@@ -1,6 +1,6 @@
 """What a user's own references are worth on a set with known persons: leave-person-out and leave-one-out.
 
-    python scripts/evaluate_references.py --data data/prepared/fgnet_dev --out out/references
+    python scripts/evaluate_references.py --data data/prepared/fgnet_dev --interval 0.9 --out out/references
     python scripts/evaluate_references.py --data data/prepared/publicfigures --held-out --interval 0.9
     python scripts/evaluate_references.py --simulated-people 60
     python scripts/evaluate_references.py --data data/prepared/utkface --split val --limit 300 --simulate blur
@@ -73,7 +73,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--split", choices=SPLITS, help="only this split (all)")
     add("--held-out", action="store_true", help="only faces outside split base, on which bases are trained")
     add("--simulated-people", type=int, metavar="N", help="no data: 11 photos of each of N simulated people")
-    add("--interval", type=float, default=0.9, metavar="P", help="coverage of intervals of this probability (0.9)")
+    add("--interval", type=float, metavar="P", help="also the coverage of intervals of this probability")
     add("--limit", type=int, default=0, metavar="N", help="only N faces, drawn at random")
     add("--simulate", choices=sorted(SIMULATIONS), help="change all images first")
     add("--auto", type=float, metavar="P", help="also find the person by recognition, at this false-match rate")
@@ -233,7 +233,7 @@ def run(arguments: argparse.Namespace, corrector: Corrector) -> None:
     own = own_curve(bank, user.settings)
     _write(own, arguments.out / "own.csv")
     print("\n".join(curve_tables(own)))
-    if not arguments.simulate:
+    if arguments.interval is not None:
         calibrator = load_calibrator(base.folder, "bypass")
         held = held_by_intervals(user, spreads_of(arguments.folder, bank, base), calibrator, arguments.interval)
         _write(held, arguments.out / "coverage.csv")
@@ -263,6 +263,8 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.curves:
             print("\n".join(curve_lines(arguments.curves)))
             return 0
+        if arguments.interval is not None and arguments.simulate:
+            raise DataError("--interval is of the faces as they are; leave out --simulate.")
         if arguments.simulated_people:
             run_simulated(arguments, load_settings(base_of(arguments.weights)))
             return 0

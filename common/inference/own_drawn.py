@@ -30,7 +30,12 @@ def draw_own(face: FaceAge, evidence: Evidence) -> Image.Image:
         pen.text((MARGIN, y), text, fill=colour, font=ImageFont.load_default(size))
         y += size + 8
     left = LARGE_FACE + 2 * MARGIN
-    pen.text((left, MARGIN), "your references, most similar first", fill=INK, font=ImageFont.load_default(TEXT))
+    pen.text(
+        (left, MARGIN),
+        "your references, most similar first, and the age by each alone",
+        fill=INK,
+        font=ImageFont.load_default(TEXT),
+    )
     for number, vote in enumerate(evidence.own):
         place = (left + number % ACROSS * TILE[0], MARGIN + 26 + number // ACROSS * TILE[1])
         _draw_reference(image, pen, vote, place)
@@ -61,7 +66,7 @@ def _draw_reference(image: Image.Image, pen: ImageDraw.ImageDraw, vote: OwnVote,
         f"{vote.person} " if vote.person else "", pen, TILE[0] - 12 - pen.textlength("at 100", _font(SMALL))
     )
     pen.text((x, y + FACE + 4), f"{name}at {vote.age:.0f}", fill=INK, font=_font(SMALL))
-    pen.text((x, y + FACE + 20), f"alone: {vote.vote:.1f}", fill=BLUE, font=_font(TEXT))
+    pen.text((x, y + FACE + 20), f"→ {vote.vote:.1f}", fill=BLUE, font=_font(TEXT))
 
 
 def _draw_chart(pen: ImageDraw.ImageDraw, face: FaceAge, evidence: Evidence, top: int) -> None:
@@ -83,7 +88,13 @@ def _draw_chart(pen: ImageDraw.ImageDraw, face: FaceAge, evidence: Evidence, top
     step = 5 if high - low <= 50 else 10
     for age in range(step * math.ceil(low / step), high + 1, step):
         pen.line((across(age), first, across(age), last), fill="#e4e4e4")
-        pen.text((across(age), last + 12), f"{age}", fill=INK, font=_font(SMALL), anchor="mm")
+        pen.text(
+            (across(age), last + 12),
+            f"{age}" if age < high else f"{age} years",
+            fill=INK,
+            font=_font(SMALL),
+            anchor="mm",
+        )
     pen.line((across(face.age), first, across(face.age), last), fill=ORANGE, width=2)
     for number, (age, vote) in enumerate(zip(evidence.reference_ages, evidence.votes, strict=True)):
         y = first + 8 + ROW * number
