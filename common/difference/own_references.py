@@ -62,25 +62,31 @@ class UserReferences:
         asked = np.full(count, "") if asked is None else np.asarray(asked, str)
         estimate, settings = faces.estimate.astype(float), self.settings
         mean, doubt, references, own = np.zeros(count), np.zeros(count), np.zeros(count, int), np.zeros(count, int)
-        for rows, itself, hidden, wanted in self._questions(faces, asked):
-            information, vector = self._total
-            size = len(self.bank) - (itself >= 0) - self._count(hidden, itself)
-            person = self._code[itself] if itself >= 0 else -1
-            rest = self._without(itself) if itself >= 0 else None
-            for gone in {person, hidden, wanted} - {-1}:  # these people's references count otherwise, or not at all
-                whole = self._parts.one(gone)
-                information, vector = information - whole.common, vector - whole.common_vector
-            if rest is not None and person not in (hidden, wanted):
-                information, vector = information + rest.common, vector + rest.common_vector
-            parts = None
-            if wanted >= 0:
-                parts = rest if wanted == person else self._parts.one(wanted)
-                information, vector = information + parts.information, vector + parts.vector
+        for question in self._questions(faces, asked):
+            rows, itself, hidden, wanted = question
+            information, vector, parts = self._evidence(question)
             domain = domain_effect(information, vector, settings)
             mean[rows], doubt[rows] = expected_shift(estimate[rows], domain, parts, settings)
-            references[rows], own[rows] = size, self._count(wanted, itself)
+            references[rows] = len(self.bank) - (itself >= 0) - self._count(hidden, itself)
+            own[rows] = self._count(wanted, itself)
         age = from_scale(to_scale(estimate) + mean)
         return OwnAges(age, np.sqrt(doubt + settings.noise**2), doubt, references, own)
+
+    def _evidence(self, question: _Question) -> tuple[np.ndarray, np.ndarray, PersonParts | None]:
+        """Information and vector about the domain's effect, and what the person asked for says (None: nobody)."""
+        _, itself, hidden, wanted = question
+        information, vector = self._total
+        person = int(self._code[itself]) if itself >= 0 else -1
+        for gone in {person, hidden, wanted} - {-1}:  # these people's references count otherwise, or not at all
+            whole = self._parts.one(gone)
+            information, vector = information - whole.common, vector - whole.common_vector
+        if person >= 0 and person not in (hidden, wanted):
+            rest = self._without(itself)
+            information, vector = information + rest.common, vector + rest.common_vector
+        if wanted < 0:
+            return information, vector, None
+        parts = self._without(itself) if wanted == person else self._parts.one(wanted)
+        return information + parts.information, vector + parts.vector, parts
 
     def leave_one_out(self, rows: np.ndarray | None = None) -> tuple[OwnAges, OwnAges]:
         """The references (or those of these rows) each as if new: by other people; and by the person's own too.
@@ -174,4 +180,4 @@ def _quantile(values: np.ndarray, weight: np.ndarray, probability: float) -> flo
     """The least of the values [n] that, with those below, has this share of all weight [n]."""
     order = np.argsort(values)
     reached = np.cumsum(weight[order]) / weight.sum()
-    return float(values[order][min(np.searchsorted(reached, probability - 1e-9), len(values) - 1)])
+    return float(values[order][min(int(np.searchsorted(reached, probability - 1e-9)), len(values) - 1)])

@@ -98,7 +98,7 @@ def summary(
     faces_said = "1 face" if len(moved) == 1 else f"{len(moved)} faces"
     span = "" if len(moved) == 1 else f" on average ({moved.min():+.1f} to {moved.max():+.1f})"
     part = OwnAges(*(values[own] for values in ages)) if own.any() else ages
-    error, best, more = expected_errors(user, part, own.any())
+    error, best, more = expected_errors(user, part, bool(own.any()))
     of = f" of {names[0]}" if len(names) == 1 else " of them" if names else ""
     kept = "more would lower that by less than a tenth"
     needed = f"about {more} more{of}, of such ages, would bring that to {best:.1f}"
@@ -195,9 +195,9 @@ def own_votes(faces: Faces, number: int, user: UserReferences, asked: str) -> tu
     shown = person_key(str(one.person[0]))
     hidden = np.array([bool(shown) and not asked and person_key(name) == shown for name in bank.person.tolist()])
     order = np.lexsort((-(bank.unit @ embedding), ~mine))
-    order = [row for row in order if bank.id[row] != one.id[0] and not hidden[row]][:VOTES]
+    shown_rows = [row for row in order.tolist() if bank.id[row] != one.id[0] and not hidden[row]][:VOTES]
     votes = []
-    for row in order:
+    for row in shown_rows:
         alone = UserReferences(bank.rows(np.array([row])), user.settings)
         vote = float(alone.correct(one, np.array([asked]))[0][0])
         face = None if bank.faces is None or not bank.faces[row].any() else bank.faces[row]
