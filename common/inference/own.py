@@ -16,6 +16,7 @@ from common.faces.identity import IdentityEncoder, match_people, threshold
 from common.inference.options import AUTO
 
 NEAR_BEST = 1.1  # times the expected error that any number of references would leave: more are not asked for
+WORTH = 1.05  # times that error: less is not worth further references
 UNLIKE = 1.25  # times as wide as calibrated; wider is said
 APART = 10.0  # years that a face may look older or younger than all references without a word
 SIZE_TO_ERROR = 0.8  # mean absolute error over standard deviation, of a normal distribution
@@ -100,7 +101,7 @@ def summary(
     part = OwnAges(*(values[own] for values in ages)) if own.any() else ages
     error, best, more = expected_errors(user, part, bool(own.any()))
     of = f" of {names[0]}" if len(names) == 1 else " of them" if names else ""
-    kept = "more would lower that by less than a tenth"
+    kept = "more would change little"
     needed = f"about {more} more{of}, of such ages, would bring that to {best:.1f}"
     return (
         f"{total}{who} changed {faces_said} by {moved.mean():+.1f} years{span}; "
@@ -119,7 +120,8 @@ def expected_errors(user: UserReferences, ages: OwnAges, own: bool) -> tuple[flo
     doubt = np.maximum(ages.doubt - (0.0 if own else settings.person**2), 1e-9)
     more = max(0, ceil(1 / (NEAR_BEST**2 - 1) - least / float(np.median(doubt))))
     years = SIZE_TO_ERROR * user.widening(0.5, own) * float(np.median(years_per_unit(ages.age)))
-    return years * float(np.median(ages.size)), years * NEAR_BEST * least**0.5, more
+    error, best = years * float(np.median(ages.size)), years * NEAR_BEST * least**0.5
+    return error, best, more if error > WORTH * best else 0
 
 
 def unlike(user: UserReferences, estimate: np.ndarray, own: bool) -> list[str]:

@@ -66,7 +66,7 @@ def _draw_reference(image: Image.Image, pen: ImageDraw.ImageDraw, vote: OwnVote,
         f"{vote.person} " if vote.person else "", pen, TILE[0] - 12 - pen.textlength("at 100", _font(SMALL))
     )
     pen.text((x, y + FACE + 4), f"{name}at {vote.age:.0f}", fill=INK, font=_font(SMALL))
-    pen.text((x, y + FACE + 20), f"→ {vote.vote:.1f}", fill=BLUE, font=_font(TEXT))
+    pen.text((x, y + FACE + 20), f"alone: {vote.vote:.1f}", fill=BLUE, font=_font(TEXT))
 
 
 def _draw_chart(pen: ImageDraw.ImageDraw, face: FaceAge, evidence: Evidence, top: int) -> None:
