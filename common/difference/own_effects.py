@@ -2,7 +2,7 @@
 
 On the scale t (log(age + knee) up to `flat` years, then linear), where the base errs about alike at every age,
 
-    t(age) - t(estimate) = domain's effect at the estimate + person's effect at the age + noise,
+    t(age) - t(estimate) = domain's effect at the estimate + person's effect at the age + session's effect + noise,
 
 where of people who are not asked for the references count as so many strangers' as their correlation leaves (the design
 effect of Kish, "Survey Sampling", 1965): how estimates vary within a person says nothing about other people. The
@@ -31,11 +31,17 @@ class Observed(NamedTuple):
     precision: np.ndarray
 
     @classmethod
-    def of(cls, ages: np.ndarray, estimates: np.ndarray, settings: EffectSettings) -> "Observed":
-        """The references with these ages and base estimates [n] (years)."""
+    def of(cls, ages: np.ndarray, estimates: np.ndarray, code: np.ndarray, settings: EffectSettings) -> "Observed":
+        """The references with these ages and base estimates (years) of the people `code` [n] int.
+
+        Those of one person at one age (in whole years) share a session: k of them know it as one does.
+        """
         at, scaled = to_scale(estimates), to_scale(ages)
-        precision = np.full(len(at), settings.noise**-2)
-        return cls(scaled - at, knot_weights(at), knot_weights(scaled), precision)
+        place, count = np.unique(
+            np.stack([code, np.floor(ages)], axis=1), axis=0, return_inverse=True, return_counts=True
+        )[1:]
+        variance = settings.noise**2 + count[place.ravel()] * settings.session**2  # [n]
+        return cls(scaled - at, knot_weights(at), knot_weights(scaled), 1 / variance)
 
     def rows(self, rows: np.ndarray) -> "Observed":
         """Some of them."""
@@ -135,6 +141,7 @@ def expected_shift(
 
 def reweighted(seen: Observed, code: np.ndarray, people: int, settings: EffectSettings) -> Observed:
     """The references with the precision of Student-t noise: each by how far it is from what the others say of it."""
+    full = seen.precision
     for _ in range(ROUNDS - 1):
         parts = PersonParts.of(seen, code, people, settings)
         domain = domain_effect(parts.common.sum(axis=0), parts.common_vector.sum(axis=0), settings)
@@ -143,7 +150,7 @@ def reweighted(seen: Observed, code: np.ndarray, people: int, settings: EffectSe
         spread = ((parts.left[code] @ seen.at_age[:, :, None])[:, :, 0] * seen.at_age).sum(axis=1)  # [n]
         kept = np.maximum(1 - spread * seen.precision, 1e-9)  # 1 - leverage
         residual = (seen.y - seen.at_estimate @ mean - (seen.at_age * effect[code]).sum(axis=1)) / kept
-        square = residual**2 / (settings.noise**2 + spread / kept)
+        square = residual**2 / (1 / full + spread / kept)
         weight = np.minimum((settings.degrees + 1) / (settings.degrees + square), 1.0)
-        seen = seen._replace(precision=weight / settings.noise**2)
+        seen = seen._replace(precision=weight * full)
     return seen

@@ -70,7 +70,7 @@ class UserReferences:
             references[rows] = len(self.bank) - (itself >= 0) - self._count(hidden, itself)
             own[rows] = self._count(wanted, itself)
         age = from_scale(to_scale(estimate) + mean)
-        return OwnAges(age, np.sqrt(doubt + settings.noise**2), doubt, references, own)
+        return OwnAges(age, np.sqrt(doubt + settings.single**2), doubt, references, own)
 
     def _evidence(self, question: _Question) -> tuple[np.ndarray, np.ndarray, PersonParts | None]:
         """Information and vector about the domain's effect, and what the person asked for says (None: nobody)."""
@@ -140,7 +140,7 @@ class UserReferences:
     @cached_property
     def _observed(self) -> Observed:
         ages, estimates = self.bank.ages.astype(float), self.bank.estimates.astype(float)
-        seen = Observed.of(ages, estimates, self.settings)
+        seen = Observed.of(ages, estimates, self._code, self.settings)
         return reweighted(seen, self._code, self._code.max() + 1, self.settings)
 
     @cached_property

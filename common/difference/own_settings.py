@@ -30,6 +30,7 @@ class EffectSettings:
 
     Attributes:
         noise: Scale of the noise of one photo.
+        session: Standard deviation of what a person's photos of one age share beside (camera, day, a wrong date).
         person: Standard deviation of a person's effect.
         drift: Distance on the scale over which its drifting part keeps 37 % of its correlation.
         lasting: Part of its variance that lasts for life, 0 to 1.
@@ -43,7 +44,8 @@ class EffectSettings:
     """
 
     noise: float = 0.09
-    person: float = 0.13
+    session: float = 0.1
+    person: float = 0.1
     drift: float = 0.38
     lasting: float = 0.5
     offset: float = 0.12
@@ -66,9 +68,14 @@ class EffectSettings:
             raise ValueError("scores must ascend")
 
     @property
+    def single(self) -> float:
+        """Standard deviation, on the scale, of the noise of a photo that shares its session with no other."""
+        return math.hypot(self.noise, self.session)
+
+    @property
     def usual(self) -> float:
         """Expected size, on the scale, of the base's error in its own domain."""
-        return math.hypot(self.noise, self.person)
+        return math.hypot(self.single, self.person)
 
     def person_cov(self) -> np.ndarray:
         """Covariance [K, K] of a person's effect at the knots."""

@@ -102,7 +102,7 @@ def summary(
     error, best, more = expected_errors(user, part, bool(own.any()))
     of = f" of {names[0]}" if len(names) == 1 else " of them" if names else ""
     kept = "more would change little"
-    needed = f"about {more} more{of}, of such ages, would bring that to {best:.1f}"
+    needed = f"about {more} more{of}, from other days near that age, would bring that to {best:.1f}"
     return (
         f"{total}{who} changed {faces_said} by {moved.mean():+.1f} years{span}; "
         f"expected error now {error:.1f} years, {needed if more else kept}"
@@ -113,10 +113,10 @@ def expected_errors(user: UserReferences, ages: OwnAges, own: bool) -> tuple[flo
     """Expected absolute error of these faces (years, the median), what more references would make of it, and how many.
 
     Each further one is taken to show the person (`own`), or another one, at the age of the face: its information
-    1 / noise² adds to that of the effect; as many are needed as leave NEAR_BEST of the least error that can be reached.
+    1 / single² adds to that of the effect; as many are needed as leave NEAR_BEST of the least error in reach.
     """
     settings = user.settings
-    least = settings.noise**2 if own else settings.usual**2
+    least = settings.single**2 if own else settings.usual**2
     doubt = np.maximum(ages.doubt - (0.0 if own else settings.person**2), 1e-9)
     more = max(0, ceil(1 / (NEAR_BEST**2 - 1) - least / float(np.median(doubt))))
     years = SIZE_TO_ERROR * user.widening(0.5, own) * float(np.median(years_per_unit(ages.age)))

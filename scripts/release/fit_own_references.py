@@ -24,11 +24,12 @@ from common.difference.own_settings import SETTINGS_FILE, EffectSettings, save_s
 from common.errors import DataError, UserError
 from common.pipeline import RELEASED, AgePredictBasicPipeline
 
-FITTED = ("noise", "person", "drift")
-MOST = 25  # photos of one person
+FITTED = ("noise", "session", "person", "drift")
+MOST = 12  # photos of one person
 FEW = 20  # people needed
 LOOSE = 0.05  # pull of the fitted logarithms towards their defaults: that of a standard deviation of 3
-STEPS = 160
+STEPS = 240
+SESSION = 1e-6  # of the scale: photos of one age
 SCORES = 101  # quantiles kept
 
 
@@ -57,8 +58,8 @@ def read_faces(folder: Path, base: AgePredictBasicPipeline) -> Estimated:
 
 def shifts_of(faces: Estimated, settings: EffectSettings) -> np.ndarray:
     """Shifts [N] on the scale less what the set as a domain shifts all its faces by."""
-    seen = Observed.of(faces.age, faces.estimate, settings)
-    count = len(seen.y)
+    count = len(faces.age)
+    seen = Observed.of(faces.age, faces.estimate, np.arange(count), settings)
     parts = PersonParts.of(seen, np.arange(count), count, settings)
     domain = domain_effect(parts.common.sum(axis=0), parts.common_vector.sum(axis=0), settings)
     return seen.y - seen.at_estimate @ (domain.share @ domain.mean)
@@ -81,8 +82,8 @@ def fit_variances(people: list[tuple[np.ndarray, np.ndarray]], start: EffectSett
     first = np.append(np.log([getattr(start, name) for name in FITTED]), _logit(start.lasting))
 
     def with_values(values: np.ndarray) -> EffectSettings:
-        bounded = np.exp(np.clip(values[:3], -7, 3)).tolist()
-        lasting = float(1 / (1 + np.exp(-np.clip(values[3], -5, 5))))
+        bounded = np.exp(np.clip(values[:-1], -7, 3)).tolist()
+        lasting = float(1 / (1 + np.exp(-np.clip(values[-1], -5, 5))))
         return replace(start, **dict(zip(FITTED, bounded, strict=True)), lasting=lasting)
 
     def loss(values: np.ndarray) -> float:
@@ -101,7 +102,9 @@ def _unlikelihood(people: list[tuple[np.ndarray, np.ndarray]], settings: EffectS
     for shifts, scaled in people:
         alike = np.exp(-np.abs(scaled[:, None] - scaled[None]) / settings.drift)
         cov = settings.person**2 * (settings.lasting + (1 - settings.lasting) * alike)
-        factor = np.linalg.cholesky(cov + settings.noise**2 * np.eye(len(shifts)))
+        together = np.abs(scaled[:, None] - scaled[None]) < SESSION
+        cov = cov + together * settings.session**2 + settings.noise**2 * np.eye(len(shifts))
+        factor = np.linalg.cholesky(cov)
         white = np.linalg.solve(factor, shifts)
         total += float(np.log(np.diag(factor)).sum() + 0.5 * (degrees + 1) * np.log1p(white**2 / degrees).sum())
     return total
