@@ -22,7 +22,8 @@ from common.base.regressor import pick_device as pick_device
 from common.data.predictions import NOT_FINITE
 from common.difference.bank import ReferenceBank, concatenate, load_bank
 from common.difference.corrector import CorrectsAges, load_corrector
-from common.difference.own_references import UserReferences, start_of
+from common.difference.own_references import UserReferences
+from common.difference.own_settings import load_settings
 from common.errors import DataError, ImageError, WeightsError
 from common.faces.alignment import resize_crop
 from common.faces.images import SMALLEST_SIDE, decode_image
@@ -41,8 +42,7 @@ from common.inference.estimates import (
 from common.inference.estimates import FaceAge as FaceAge
 from common.inference.inputs import NO_FACE as NO_FACE
 from common.inference.inputs import faces_of
-from common.inference.options import AUTO
-from common.inference.own import correct_by_own, own_half_width, who_is_asked
+from common.inference.own import correct_by_own, own_votes, unrecognised, who_is_asked
 
 Photo: TypeAlias = str | Path | Image.Image | np.ndarray
 Bank: TypeAlias = str | Path | ReferenceBank
@@ -101,7 +101,8 @@ class AgePipeline:
         ----------
         images : files, PIL images, or arrays [H, W, 3] uint8 RGB (of one size also [N, H, W, 3])
         references : banks of your own (files that build_reference_bank.py wrote, or ReferenceBank objects)
-        person : whose own references correct every face; "auto" recognises each
+        person : whose own references correct; if the banks hold identities, only the faces recognised as theirs;
+            "auto" recognises everybody
         interval : also give low and high, which hold the age with this probability
 
         Returns
@@ -134,8 +135,8 @@ class AgePipeline:
         if request.person and not request.references:
             raise DataError("person names whose references in a bank to use; give the bank as references.")
         own = self._own(request.references) if request.references else None
-        calibrator = self._calibrator(request.interval) if request.interval is not None and own is None else None
-        looked_at_again = request.person == AUTO or request.evidence > 0
+        calibrator = self._calibrator(request.interval, own is None) if request.interval is not None else None
+        looked_at_again = bool(request.person) or request.evidence > 0
         base = estimate_base(found, self.base, request.batch_size, looked_at_again)
         if not len(base.place):
             return Estimates(base.results, [], base.stopped)
@@ -145,11 +146,13 @@ class AgePipeline:
             correction = correct(base, self.corrector, request.oracle, votes)
             faces = with_correction(base, correction, getattr(self.corrector, "bank", None), request.evidence)
         notes: list[str] = []
+        factor: np.ndarray | float = 1.0
         if own is not None:
-            faces, notes = _with_own(faces, base, own, request)
-        elif calibrator is not None and request.interval is not None:
+            faces, factor, notes = _with_own(faces, base, own, request)
+        if calibrator is not None and request.interval is not None:
             spreads = np.array([face.spread for face in faces])
-            faces = _with_interval(faces, calibrator.half_width(base.faces.estimate, spreads, request.interval))
+            half_width = calibrator.half_width(base.faces.estimate, spreads, request.interval)
+            faces = _with_interval(faces, half_width * factor)
         results = list(base.results)
         for place, face in zip(base.place, faces, strict=True):
             results[place] = face if np.isfinite(face.age) else _no_number(face)
@@ -191,9 +194,13 @@ class AgePipeline:
             return [FaceAge(name, status=str(error).removeprefix(f"{name}: "), row=number)]
         return faces_of(pixels, FaceAge(name, id=digest, row=number), self.base)
 
-    def _calibrator(self, probability: float) -> IntervalCalibrator:
-        mode = "bypass" if self.corrector is None else "full"
-        calibrator = load_calibrator(self.weights, mode, self.base.fingerprint)
+    def _calibrator(self, probability: float, full: bool) -> IntervalCalibrator:
+        """That of the weights; not `full`: that of the base, whose estimates own references correct."""
+        if full and self.corrector is not None:
+            calibrator = load_calibrator(self.weights, "full", self.base.fingerprint)
+        else:
+            folder = self.weights if self.corrector is None else self.base.folder
+            calibrator = load_calibrator(folder, "bypass", self.base.fingerprint)
         calibrator.half_width(np.zeros(0), np.zeros(0), probability)  # raises DataError for an impossible one
         return calibrator
 
@@ -201,29 +208,29 @@ class AgePipeline:
         own = [bank if isinstance(bank, ReferenceBank) else load_bank(bank, self.base.fingerprint) for bank in banks]
         if any(bank.fingerprint != self.base.fingerprint for bank in own):
             raise WeightsError("A reference bank was made with other base weights; build it anew with these.")
-        bank = concatenate(own)
-        if self.corrector is None:
-            return UserReferences(bank, bank.estimates.astype(float))
-        return start_of(self.corrector, bank)
+        return UserReferences(concatenate(own), load_settings(self.base.folder))
 
 
 def _with_own(
     faces: list[FaceAge], base: BaseEstimates, user: UserReferences, request: Request
-) -> tuple[list[FaceAge], list[str]]:
-    """Faces [M] corrected by own references, with intervals calibrated on these if asked for; what is to be told."""
-    ids = base.faces.id
-    asked = who_is_asked(base.crops, ids, user.bank, request.person, request.false_match_rate)
-    start = np.array([face.age for face in faces])  # [M] years
-    own = correct_by_own(base.faces, start, user, asked, request.person == AUTO)
-    counts = own.references.tolist()
-    corrected = [
-        replace(face, age=age, references=face.references + count, person=person)
-        for face, age, count, person in zip(faces, own.age.tolist(), counts, asked.tolist(), strict=True)
-    ]
-    if request.interval is None:
-        return corrected, own.notes
-    half_width, notes = own_half_width(user, asked, request.interval)
-    return _with_interval(corrected, half_width), own.notes + notes
+) -> tuple[list[FaceAge], np.ndarray | float, list[str]]:
+    """Faces [M] corrected by own references, the factor [M] of their intervals, and what is to be told."""
+    asked = who_is_asked(base.crops, base.faces.id, user.bank, request.person, request.false_match_rate)
+    before = np.array([face.age for face in faces])  # [M] years
+    own = correct_by_own(base.faces, before, user, asked, request.person, request.interval)
+    warned = unrecognised(np.array([face.row for face in faces]), user.bank, request.person)
+    corrected = []
+    for number, face in enumerate(faces):
+        count, evidence = int(own.references[number]), face.evidence
+        if evidence is not None and count:
+            evidence = replace(evidence, own=own_votes(base.faces, number, user, str(asked[number])))
+        corrected.append(
+            replace(
+                face, age=float(own.age[number]), references=face.references + count, person=str(asked[number]),
+                evidence=evidence,
+            )
+        )  # fmt: skip
+    return corrected, 1.0 if own.factor is None else own.factor, warned + own.notes
 
 
 def _with_interval(faces: list[FaceAge], half_width: np.ndarray) -> list[FaceAge]:

@@ -13,7 +13,8 @@ name; a date like 1987-06 or 19870630 in its name or a folder's, or a folder nam
 middle counts. Who is shown: a CSV's column `person`, or the name of the image's folder; of several faces the one that
 looks like this person's other images. Ages that contradict the base by more than 25 years are left out.
 
-A bank holds embeddings, ages, ids and names, no images; embeddings of people are personal data all the same.
+A bank holds embeddings, ages, ids, names, and of your own photos each face at 64 x 64 pixels, which --explain shows
+again (--no-faces leaves them out; prepared folders enter without). It is personal data, with faces or without.
 --identities adds face-recognition embeddings, which tell who is shown: keep such a bank like a fingerprint file.
 
 Exit status: 0 done, 1 some images were left out (named on stderr), 2 nothing could be done.
@@ -61,6 +62,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--keep-outliers", action="store_true", help="keep ages that contradict the base by more than 25 years")
     add("--crops", action="store_true", help="the images are aligned face crops: do not look for faces")
     add("--identities", action="store_true", help="also store who looks like whom, for --person auto")
+    add("--no-faces", action="store_true", help="do not keep small faces for --explain to show")
     add("--inspect", type=Path, metavar="BANK", help="only say what a bank holds and suggests; draws BANK.png")
     add("--weights", type=Path, default=RELEASED, metavar="DIR", help="DiffPipeline6 weights the bank is for")
     add("--device", default="auto", help="auto, cpu or cuda")
@@ -143,7 +145,7 @@ def enter_source(arguments: argparse.Namespace, pipeline: AgePredictBasicPipelin
     encoder, identities = IdentityEncoder(), arguments.identities or needed
     if (arguments.source / "crops.npy").is_file():
         return enter_prepared(arguments.source, pipeline, encoder if identities else None)
-    return enter(list_sources(arguments), pipeline, arguments.crops, encoder, identities)
+    return enter(list_sources(arguments), pipeline, arguments.crops, encoder, identities, not arguments.no_faces)
 
 
 def still_there(picture: Picture, old: ReferenceBank | None) -> str:
@@ -166,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
             raise DataError("Give --source and --out, or --inspect BANK.")
         corrector = load_model(arguments.weights, arguments.device)
         if arguments.inspect:
-            inspect_bank(arguments.inspect, corrector)
+            inspect_bank(arguments.inspect, corrector.pipeline)
         else:
             problems = build(arguments, corrector.pipeline)
     except UserError as error:

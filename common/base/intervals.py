@@ -17,7 +17,6 @@ EDGES = (10, 20, 30, 40, 50, 60, 70)  # years, between the bins of the base's es
 LEVELS = np.arange(1, 100) / 100  # probabilities whose quantiles are stored
 LEAST = 30  # faces of a set by which it counts in a bin
 LARGEST = 2**24  # bytes of a file of intervals
-SMALLEST_BANK = 50  # references needed to calibrate on a user's bank
 
 
 @dataclass(frozen=True)

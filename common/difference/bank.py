@@ -1,6 +1,7 @@
 """Reference faces with known ages: embeddings, ages, the base's own estimates of them, and how to find some.
 
-No image is stored. A bank belongs to the BAR weights that made its embeddings and is refused by others.
+No photo is stored, at most small faces to be shown again. A bank belongs to the BAR weights that made its embeddings
+and is refused by others.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from common.files import replacing
 
 EMPTY = -1
 LARGE = 500_000  # from so many references on the search is quantised first
+FACE_SIDE = 64  # pixels of a face that is kept to be shown
 ARRAYS = ("embeddings", "ages", "estimates", "seen", "person", "id")
 
 
@@ -37,8 +39,8 @@ class ReferenceBank:
     embeddings [N, E] float16; ages, estimates [N] float32 years; seen [N] bool (the base trained on it, so its
     residual says nothing); person [N] str ('' unknown; copies of one image share a name); id [N] str (SHA-1 of the
     image); fingerprint: SHA-1 of the BAR weights; identity [N, D] float16: face-recognition embeddings
-    (common/faces/identity.py), None where they were not asked for. Raises DataError if N is 0, lengths differ or an age
-    is unknown.
+    (common/faces/identity.py), None where they were not asked for; faces [N, 64, 64, 3] uint8, to be shown (black where
+    one is not kept), or None. Raises DataError if N is 0, lengths differ or an age is unknown.
     """
 
     embeddings: np.ndarray
@@ -49,6 +51,7 @@ class ReferenceBank:
     id: np.ndarray
     fingerprint: str
     identity: np.ndarray | None = None
+    faces: np.ndarray | None = None
 
     def __post_init__(self):
         for name in ARRAYS:
@@ -58,6 +61,9 @@ class ReferenceBank:
             raise DataError("A bank needs at least one reference.")
         if self.identity is not None and (self.identity.ndim, len(self.identity)) != (2, len(self.embeddings)):
             raise DataError(f"A bank of {len(self.embeddings)} embeddings has other identities: {self.identity.shape}.")
+        size = (len(self.embeddings), FACE_SIDE, FACE_SIDE, 3)
+        if self.faces is not None and (self.faces.shape != size or self.faces.dtype != np.uint8):
+            raise DataError(f"A bank of {len(self.embeddings)} embeddings has other faces: {self.faces.shape}.")
         wrong = [name for name in ARRAYS if getattr(self, name).dtype.kind != KINDS[name][0]]
         if wrong or self.embeddings.ndim != 2:
             raise DataError(f"The {(*wrong, 'embeddings')[0]} of a bank are not what they should be.")
@@ -152,8 +158,8 @@ class ReferenceBank:
     def rows(self, keep: np.ndarray) -> "ReferenceBank":
         """The part of the bank where `keep` [N] is True (or that these row numbers name)."""
         parts = {name: getattr(self, name)[keep] for name in ARRAYS}
-        identity = None if self.identity is None else self.identity[keep]
-        return ReferenceBank(**parts, fingerprint=self.fingerprint, identity=identity)
+        identity, faces = (None if part is None else part[keep] for part in (self.identity, self.faces))
+        return ReferenceBank(**parts, fingerprint=self.fingerprint, identity=identity, faces=faces)
 
     def write(self, file: BinaryIO) -> None:
         """Write a compressed .npz (no pickles in it) into an open file."""
@@ -205,6 +211,11 @@ def one_spelling(bank: ReferenceBank) -> ReferenceBank:
     return replace(bank, person=_renamed(bank.person, lambda name: first[person_key(name)]))
 
 
+def no_faces(count: int) -> np.ndarray:
+    """Black images [count, 64, 64, 3]: faces that are not kept."""
+    return np.zeros((count, FACE_SIDE, FACE_SIDE, 3), np.uint8)
+
+
 class RowsOfName:
     """Which of N rows have a name; `rows[name]` [n] int64, ascending, empty for '' and unknown names."""
 
@@ -232,9 +243,12 @@ def concatenate(banks: list[ReferenceBank]) -> ReferenceBank:
     first = np.sort(np.unique(parts["id"], return_index=True)[1])
     identities = [bank.identity for bank in banks if bank.identity is not None]
     known = len(identities) == len(banks)
+    faces = None
+    if any(bank.faces is not None for bank in banks):
+        faces = np.concatenate([no_faces(len(bank)) if bank.faces is None else bank.faces for bank in banks])[first]
     return one_spelling(
         ReferenceBank(
             **{name: array[first] for name, array in parts.items()}, fingerprint=banks[0].fingerprint,
-            identity=np.concatenate(identities)[first] if known else None,
+            identity=np.concatenate(identities)[first] if known else None, faces=faces,
         )
     )  # fmt: skip

@@ -11,9 +11,9 @@ from common.errors import WeightsError
 # What a bank holds: numpy's letter of its kind, and its number of axes.
 KINDS = {
     "embeddings": ("f", 2), "ages": ("f", 1), "estimates": ("f", 1), "seen": ("b", 1), "person": ("U", 1),
-    "id": ("U", 1), "fingerprint": ("U", 0), "identity": ("f", 2),
+    "id": ("U", 1), "fingerprint": ("U", 0), "identity": ("f", 2), "faces": ("u", 4),
 }  # fmt: skip
-OPTIONAL = {"identity"}
+OPTIONAL = {"identity", "faces"}
 LONGEST_TEXT = 1024  # characters of a name or an id
 LARGEST = 4 << 30  # bytes of a bank in memory: two million references
 SMALL, EXPANSION = 256 << 20, 20  # bytes that any bank may take, and how much larger than its file a larger one may be

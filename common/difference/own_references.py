@@ -1,6 +1,11 @@
-"""A correction by the user's own references, without training: by other people's, then by the person's own."""
+"""Ages corrected by the user's own references, without training: what others say of the domain, and the person's own.
 
+The model is that of common/difference/own_effects.py; references correct the base's estimate.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -8,184 +13,171 @@ import pandas as pd
 
 from common.data.labels import person_key
 from common.difference.bank import ReferenceBank
-from common.difference.corrector import CorrectsAges, Faces
+from common.difference.corrector import Faces
+from common.difference.own_effects import Observed, PersonParts, domain_effect, expected_shift, reweighted
+from common.difference.own_settings import EffectSettings, from_scale, to_scale, years_per_unit
+
+JUDGED = 1000  # references at most that a bank's own errors are measured on
 
 
-@dataclass(frozen=True)
-class VoteSettings:
-    """How far residuals are believed, all in years unless said otherwise.
+class OwnAges(NamedTuple):
+    """N faces corrected by own references.
 
-    Attributes:
-        offset: Standard deviation expected of a domain's common offset.
-        slope: The same of its change over 20 years of age.
-        bend: The same of local departures from that line.
-        bend_width: Age range over which these vary.
-        noise: Standard deviation of single residuals of different people of 30 (see `noise_at`).
-        shrinkage: How many times what noise alone would give is taken off a shift's square (a number).
-        limit: A residual further than this from the others counts as this far.
-        personal_width: Difference of estimates over which errors on one person repeat.
-        personal_noise: Standard deviation of single residuals of one person.
-        personal_weight: A person's references count as if so many more said 0 (a number).
+    age [N] years; size [N]: standard deviation of its error on the scale, the noise of one photo in it; doubt [N]:
+    variance of the effects in it, which more references lower; references [N]: how many were used, `own` [N] of them
+    of the person asked for.
     """
 
-    offset: float = 4.0
-    slope: float = 6.0
-    bend: float = 1.5
-    bend_width: float = 12.0
-    noise: float = 5.5
-    shrinkage: float = 3.0
-    limit: float = 10.0
-    personal_width: float = 10.0
-    personal_noise: float = 4.0
-    personal_weight: float = 1.0
-
-
-class Shifts(NamedTuple):
-    """Years to add to N starting ages: domain [N], personal [N]; references [N]: how many voted."""
-
-    domain: np.ndarray
-    personal: np.ndarray
+    age: np.ndarray
+    size: np.ndarray
+    doubt: np.ndarray
     references: np.ndarray
+    own: np.ndarray
 
 
-class DomainFit(NamedTuple):
-    """What a domain's references say of B estimates: residual [B] expected, in years; shrinkage factor, 0 to 1."""
+class _Question(NamedTuple):
+    """Rows of faces with the same references: the row of the bank that is the face itself (-1 none), codes of the
+    person who is hidden and the one who is asked for (-1 nobody)."""
 
-    residual: np.ndarray
-    shrinkage: float
-
-
-def fit_domain(estimate: np.ndarray, known: np.ndarray, residual: np.ndarray, settings: VoteSettings) -> DomainFit:
-    """Expected residuals at estimates [B] (years), from references with estimates `known` [N] and residuals [N].
-
-    A Gaussian process over the estimate (offset, slope and local bend, each expected to be 0), fitted to the mean
-    residual of every whole year of it; residuals far from a first fit are pulled in before the second. How far it is to
-    be trusted follows from what noise alone would give (see `shrinkage_factor`); without references not at all.
-    """
-    if not len(known):
-        return DomainFit(np.zeros(len(estimate)), 0.0)
-    years, place, count = np.unique(np.round(known), return_inverse=True, return_counts=True)  # [Y] whole years
-    noise = noise_at(years, settings) ** 2 / count  # [Y]
-    solve = np.linalg.inv(_kernel(years, years, settings) + np.diag(noise))  # [Y, Y]
-    smooth = _kernel(years, years, settings) @ solve  # [Y, Y] from mean residuals to fitted ones
-    fit = np.full(len(years), _middle(residual))
-    for _ in range(2):
-        clipped = fit[place] + np.clip(residual - fit[place], -settings.limit, settings.limit)  # [N]
-        mean = np.bincount(place, weights=clipped) / count  # [Y]
-        fit = smooth @ mean
-    by_chance = np.average((smooth**2 * noise).sum(axis=1), weights=count)
-    shrinkage = shrinkage_factor(np.average(fit**2, weights=count), by_chance, len(known), settings)
-    return DomainFit(_kernel(estimate, years, settings) @ solve @ mean, float(shrinkage))
-
-
-def domain_shift(estimate: np.ndarray, known: np.ndarray, residual: np.ndarray, settings: VoteSettings) -> np.ndarray:
-    """The trusted part [B] (years) of the residuals that `fit_domain` expects."""
-    fit = fit_domain(estimate, known, residual, settings)
-    return fit.shrinkage * fit.residual
-
-
-def noise_at(estimate: np.ndarray, settings: VoteSettings) -> np.ndarray:
-    """Standard deviation [N] (years) of single residuals at estimates [N]: the old are judged less exactly."""
-    return settings.noise * (0.4 + np.clip(estimate, 0, 100) / 50)
-
-
-def shrinkage_factor(
-    square: np.ndarray | float, by_chance: np.ndarray | float, count: int, settings: VoteSettings
-) -> np.ndarray:
-    """Part of a shift to apply, 0 to 1, from its square and the square that noise alone would give on average.
-
-    The positive-part shrinkage of James & Stein, "Estimation with quadratic loss", 1961; the fewer the `count`
-    references are, the less their noise is known, and the more is taken off.
-    """
-    taken_off = settings.shrinkage * (1 + 2 / count)
-    return np.clip(1 - taken_off * by_chance / np.maximum(square, 1e-12), 0, 1)
-
-
-def _middle(residual: np.ndarray) -> float:
-    return float(np.median(residual)) * len(residual) / (len(residual) + 5)
-
-
-def _kernel(first: np.ndarray, second: np.ndarray, settings: VoteSettings) -> np.ndarray:
-    slope = settings.slope**2 * np.outer((first - 40) / 20, (second - 40) / 20)
-    distance = (first[:, None] - second[None, :]) / settings.bend_width
-    return settings.offset**2 + slope + settings.bend**2 * np.exp(-0.5 * distance**2)  # [len(first), len(second)]
-
-
-def personal_shift(start: np.ndarray, known: np.ndarray, residual: np.ndarray, settings: VoteSettings) -> np.ndarray:
-    """Expected residual [B] (years) of one person at ages so far [B], from the person's own references [n].
-
-    A mean weighted by how near the ages so far are, as if `personal_weight` more references said 0, scaled down by
-    what noise alone would give (see `shrinkage_factor`).
-    """
-    if not len(known):
-        return np.zeros(len(start))
-    middle = _middle(residual)
-    clipped = middle + np.clip(residual - middle, -settings.limit, settings.limit)
-    weight = np.exp(-0.5 * ((start[:, None] - known[None, :]) / settings.personal_width) ** 2)  # [B, n]
-    total = weight.sum(axis=1) + settings.personal_weight
-    shift = weight @ clipped / total
-    by_chance = settings.personal_noise**2 * (weight**2).sum(axis=1) / total**2
-    return shrinkage_factor(shift**2, by_chance, len(known), settings) * shift
+    rows: np.ndarray
+    itself: int
+    hidden: int
+    asked: int
 
 
 @dataclass(frozen=True)
 class UserReferences:
-    """A user's bank with the starting ages [N] (years) of its references: what the training bank makes of them."""
+    """A user's bank and how far its references are believed."""
 
     bank: ReferenceBank
-    start: np.ndarray
-    settings: VoteSettings = VoteSettings()
+    settings: EffectSettings = EffectSettings()
 
-    def shifts(self, faces: Faces, start: np.ndarray, asked: np.ndarray | None = None) -> Shifts:
-        """Corrections of N faces with starting ages `start` [N] (years), their base estimates being `faces.estimate`.
+    def correct(self, faces: Faces, asked: np.ndarray | None = None) -> OwnAges:
+        """Correct the base's estimates of N faces.
 
-        A face is never its own reference. Other references of its person (`faces.person`) vote in neither part,
-        unless `asked` [N] str names the person a face is known to show ('' nobody): then this person's references
-        give the personal part and all others the domain part.
+        A face is never its own reference. Other references of its person (`faces.person`) are not used, unless `asked`
+        [N] str names the person a face is known to show ('' nobody): then this person's effect is estimated from them.
         """
-        asked = np.full(len(start), "") if asked is None else _keys(asked)
-        own_id = np.where(np.isin(faces.id, self.bank.id), faces.id, "")
-        hidden, shown = np.where(asked != "", asked, _keys(faces.person)), _keys(self.bank.person)
-        domain, personal, references = np.zeros(len(start)), np.zeros(len(start)), np.zeros(len(start), int)
-        keys = pd.DataFrame({"id": own_id, "hidden": hidden, "asked": asked})
-        for (own, person, known), rows in keys.groupby(list(keys.columns)).indices.items():
-            usable = self.bank.id != own
-            others = usable & ((shown != person) | (shown == ""))
-            hers = usable & (shown == known) & (known != "")
-            domain[rows], personal[rows] = self.votes(faces.estimate[rows].astype(float), start[rows], others, hers)
-            references[rows] = others.sum() + hers.sum()
-        return Shifts(domain, personal, references)
+        count = len(faces.estimate)
+        asked = np.full(count, "") if asked is None else np.asarray(asked, str)
+        estimate, settings = faces.estimate.astype(float), self.settings
+        mean, doubt, references, own = np.zeros(count), np.zeros(count), np.zeros(count, int), np.zeros(count, int)
+        for question in self._questions(faces, asked):
+            rows, itself, hidden, wanted = question
+            information, vector, parts = self._evidence(question)
+            domain = domain_effect(information, vector, settings)
+            mean[rows], doubt[rows] = expected_shift(estimate[rows], domain, parts, settings)
+            references[rows] = len(self.bank) - (itself >= 0) - self._count(hidden, itself)
+            own[rows] = self._count(wanted, itself)
+        age = from_scale(to_scale(estimate) + mean)
+        return OwnAges(age, np.sqrt(doubt + settings.single**2), doubt, references, own)
 
-    def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ages [N] (years) of the references themselves, each as if new: by other people; and by the person's own too.
+    def _evidence(self, question: _Question) -> tuple[np.ndarray, np.ndarray, PersonParts | None]:
+        """Information and vector about the domain's effect, and what the person asked for says (None: nobody)."""
+        _, itself, hidden, wanted = question
+        information, vector = self._total
+        person = int(self._code[itself]) if itself >= 0 else -1
+        for gone in {person, hidden, wanted} - {-1}:  # these people's references count otherwise, or not at all
+            whole = self._parts.one(gone)
+            information, vector = information - whole.common, vector - whole.common_vector
+        if person >= 0 and person not in (hidden, wanted):
+            rest = self._without(itself)
+            information, vector = information + rest.common, vector + rest.common_vector
+        if wanted < 0:
+            return information, vector, None
+        parts = self._without(itself) if wanted == person else self._parts.one(wanted)
+        return information + parts.information, vector + parts.vector, parts
+
+    def leave_one_out(self, rows: np.ndarray | None = None) -> tuple[OwnAges, OwnAges]:
+        """The references (or those of these rows) each as if new: by other people; and by the person's own too.
 
         A reference without a person is only left out itself.
         """
-        bank = self.bank
+        bank = self.bank if rows is None else self.bank.rows(rows)
         faces = Faces(bank.embeddings, bank.estimates, bank.id, bank.person)
-        domain = self.start + self.shifts(faces, self.start).domain
-        both = self.shifts(faces, self.start, asked=np.where(bank.named, bank.person, ""))
-        return domain, self.start + both.domain + both.personal
+        return self.correct(faces), self.correct(faces, np.where(bank.named, bank.person, ""))
 
-    def votes(
-        self, estimate: np.ndarray, start: np.ndarray, others: np.ndarray, hers: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Domain and personal shift of faces with base estimates and starting ages [B], voted for by these rows."""
-        bank = self.bank
-        base, before = np.concatenate([estimate, bank.estimates[hers]]), np.concatenate([start, self.start[hers]])
-        known = bank.estimates[others].astype(float)
-        fit = fit_domain(base, known, bank.ages[others] - known, self.settings)
-        shifted = before + fit.shrinkage * (base + fit.residual - before)  # [B + n]
-        mine, theirs = shifted[: len(start)], shifted[len(start) :]
-        return mine - start, personal_shift(mine, theirs, bank.ages[hers] - theirs, self.settings)
+    @cached_property
+    def scores(self) -> tuple[np.ndarray, np.ndarray]:
+        """|error| over its expected size of the references themselves (JUDGED at most), by others; and by own too."""
+        rows = np.random.default_rng(0).permutation(len(self.bank))[:JUDGED]
+        truth = to_scale(self.bank.ages[rows].astype(float))
+        domain, both = (np.abs(truth - to_scale(ages.age)) / ages.size for ages in self.leave_one_out(rows))
+        return domain, both
+
+    def widening(self, probability: float, own: bool) -> float:
+        """How many times wider intervals must be than the calibration has them, for these references' errors.
+
+        The quantile of the calibration's scores, which count as `settings.calibration` references, and of the bank's.
+        """
+        known = np.array(self.settings.scores)
+        scores = self.scores[int(own)]
+        weight = np.concatenate([np.full(len(known), self.settings.calibration / len(known)), np.ones(len(scores))])
+        pooled = _quantile(np.concatenate([known, scores]), weight, probability)
+        return pooled / _quantile(known, np.ones(len(known)), probability)
+
+    def width_factor(self, estimate: np.ndarray, ages: OwnAges, probability: float) -> np.ndarray:
+        """By what [N] the calibrated half-widths of faces with base estimates [N] (years) are to be multiplied.
+
+        The expected size of the error is that of the corrected age instead of the base's in its own domain.
+        """
+        factor = ages.size / self.settings.usual * years_per_unit(ages.age) / years_per_unit(estimate)
+        wide = np.array([self.widening(probability, own) for own in (False, True)])
+        return factor * wide[(ages.own > 0).astype(int)]
+
+    @cached_property
+    def _keys(self) -> dict[str, int]:
+        names = {person_key(name) for name in np.unique(self.bank.person).tolist()} - {""}
+        return {name: number for number, name in enumerate(sorted(names))}
+
+    @cached_property
+    def _code(self) -> np.ndarray:
+        """Number [N] of the person of each reference; those of nobody named are each somebody else."""
+        code = np.array([self._keys.get(person_key(name), -1) for name in self.bank.person.tolist()])
+        code[code < 0] = len(self._keys) + np.arange((code < 0).sum())
+        return code
+
+    @cached_property
+    def _observed(self) -> Observed:
+        ages, estimates = self.bank.ages.astype(float), self.bank.estimates.astype(float)
+        seen = Observed.of(ages, estimates, self._code, self.settings)
+        return reweighted(seen, self._code, self._code.max() + 1, self.settings)
+
+    @cached_property
+    def _parts(self) -> PersonParts:
+        return PersonParts.of(self._observed, self._code, self._code.max() + 1, self.settings)
+
+    @cached_property
+    def _total(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._parts.common.sum(axis=0), self._parts.common_vector.sum(axis=0)
+
+    def _without(self, row: int) -> PersonParts:
+        """What the person of a reference says without it."""
+        rows = np.flatnonzero(self._code == self._code[row])
+        seen = self._observed.rows(rows[rows != row])
+        return PersonParts.of(seen, np.zeros(len(rows) - 1, int), 1, self.settings).one(0)
+
+    def _count(self, person: int, itself: int) -> int:
+        if person < 0:
+            return 0
+        return int((self._code == person).sum()) - int(itself >= 0 and self._code[itself] == person)
+
+    def _questions(self, faces: Faces, asked: np.ndarray) -> Iterator[_Question]:
+        place = {number: row for row, number in enumerate(self.bank.id.tolist())}
+        itself = [place.get(number, -1) for number in faces.id.tolist()]
+        wanted = self._codes(asked)
+        hidden = np.where(asked != "", -1, self._codes(faces.person))
+        table = pd.DataFrame({"itself": itself, "hidden": hidden, "asked": wanted})
+        for (own, gone, known), rows in table.groupby(["itself", "hidden", "asked"]).indices.items():
+            yield _Question(rows, own, gone, known)
+
+    def _codes(self, names: np.ndarray) -> np.ndarray:
+        known, place = np.unique(np.asarray(names, str), return_inverse=True)
+        return np.array([self._keys.get(person_key(name), -1) for name in known.tolist()], int)[place]
 
 
-def _keys(names: np.ndarray) -> np.ndarray:
-    known, place = np.unique(np.asarray(names, str), return_inverse=True)
-    return np.array([person_key(name) for name in known], str)[place]
-
-
-def start_of(corrector: CorrectsAges, bank: ReferenceBank) -> UserReferences:
-    """A user's bank with starting ages: what the difference regressor and its training bank say of each reference."""
-    faces = Faces(bank.embeddings.astype(np.float32), bank.estimates, bank.id, bank.person)
-    return UserReferences(bank, corrector.correct(faces, votes=False).age.astype(float))
+def _quantile(values: np.ndarray, weight: np.ndarray, probability: float) -> float:
+    """The least of the values [n] that, with those below, has this share of all weight [n]."""
+    order = np.argsort(values)
+    reached = np.cumsum(weight[order]) / weight.sum()
+    return float(values[order][min(int(np.searchsorted(reached, probability - 1e-9)), len(values) - 1)])

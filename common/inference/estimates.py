@@ -21,7 +21,7 @@ class Evidence:
     """What an age was made from, to be drawn: the crop [S, S, 3] uint8 and its references [R].
 
     reference_ages [R] years; votes [R]: the age (years) each alone gives; weights [R]; corrected: the age (years) by
-    these references, before own references and gates.
+    these references, before own references and gates; own: the user's references that did most (see OwnVote).
     """
 
     crop: np.ndarray
@@ -29,6 +29,7 @@ class Evidence:
     votes: np.ndarray
     weights: np.ndarray
     corrected: float
+    own: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class Face:
 class Request:
     """What is asked of a pipeline about faces beside their base ages.
 
-    references: own banks; person: whose of them to use (`auto`: recognise each face, a stranger being taken for
-    somebody with probability `false_match_rate`); interval: probability that low to high shall hold the age; oracle:
+    references: own banks; person: whose of them to use (`auto`: recognise each face; a stranger is taken for somebody
+    with probability `false_match_rate`); interval: probability that low to high shall hold the age; oracle:
     retrieve at the true age; votes: also what single references say; evidence: how many faces keep what is to be
     drawn; batch_size: crops estimated at once.
     """

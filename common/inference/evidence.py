@@ -6,14 +6,16 @@ from pathlib import Path
 import pandas as pd
 
 from common.files import short_stem
-from common.inference.drawings import draw_votes
+from common.inference.drawings import draw_votes, save_drawing
 from common.inference.estimates import Evidence, FaceAge
+from common.inference.own_drawn import draw_own
 
 
 def draw_evidence(faces: Sequence[FaceAge], folder: Path) -> None:
-    """Draw each face that holds its evidence beside its references of the training bank into `folder`; prints where.
+    """Draw each face that holds its evidence beside its references into `folder`; prints where.
 
-    Where the age is not the one by these references (own ones, a gate), both are marked. Raises DataError where an
+    The user's own are shown by their faces, those of the training bank by dots; where the age is not the one by these
+    (a gate), both are marked. Raises DataError where an
     image cannot be written.
     """
     drawn = [(number, face) for number, face in enumerate(faces) if face.evidence is not None]
@@ -25,6 +27,9 @@ def draw_evidence(faces: Sequence[FaceAge], folder: Path) -> None:
 
 
 def _draw(face: FaceAge, evidence: Evidence, path: Path) -> None:
+    if evidence.own:
+        save_drawing(draw_own(face, evidence), path)
+        return
     votes = pd.DataFrame({"age": evidence.reference_ages, "vote": evidence.votes, "weight": evidence.weights})
     marks = {"base": face.base_age, "corrected": evidence.corrected}
     if abs(face.age - evidence.corrected) > 0.05:

@@ -1,51 +1,156 @@
-"""A user's own references beside the estimates: who is asked for, what changes, which interval."""
+"""A user's own references beside the estimates: who is asked for, what changes and what is said of it, which width."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
 
-from common.base.intervals import SMALLEST_BANK, quantile
 from common.data.labels import OLDEST, person_key
 from common.difference.bank import ReferenceBank
 from common.difference.corrector import Faces
-from common.difference.own_references import Shifts, UserReferences
+from common.difference.own_references import OwnAges, UserReferences
+from common.difference.own_settings import years_per_unit
 from common.errors import DataError
 from common.faces.identity import IdentityEncoder, match_people, threshold
 from common.inference.options import AUTO
 
+NEAR_BEST = 1.1  # times the expected error that any number of references would leave: more are not asked for
+WORTH = 1.05  # times that error: less is not worth further references
+UNLIKE = 1.25  # times as wide as calibrated; wider is said
+APART = 10.0  # years that a face may look older or younger than all references without a word
+SIZE_TO_ERROR = 0.8  # mean absolute error over standard deviation, of a normal distribution
+VOTES = 8  # references of a face that are shown
+
 
 class OwnCorrection(NamedTuple):
-    """What own references make of N faces: age [N] years, references [N] that voted, person [N] asked for ('' nobody),
-    and sentences to tell."""
+    """What own references make of N faces: age [N] years, references [N] used, factor [N] of calibrated half-widths
+    (None: not asked for), and sentences to tell."""
 
     age: np.ndarray
     references: np.ndarray
-    person: np.ndarray
+    factor: np.ndarray | None
     notes: list[str]
 
 
+class OwnVote(NamedTuple):
+    """A reference of a face, to be shown: its face [64, 64, 3] uint8 (None: not kept), its person ('' unknown), its age
+    and the age of the face by it alone, both in years."""
+
+    face: np.ndarray | None
+    person: str
+    age: float
+    vote: float
+
+
 def correct_by_own(
-    faces: Faces, age: np.ndarray, user: UserReferences, person: np.ndarray, recognised: bool
+    faces: Faces,
+    before: np.ndarray,
+    user: UserReferences,
+    asked: np.ndarray,
+    name: str | None,
+    probability: float | None,
 ) -> OwnCorrection:
-    """Correct ages [N] (years) by own references; `person` [N] as of `who_is_asked`, `recognised` by the face."""
-    shifts = user.shifts(faces, age, person)
-    notes = []
-    if recognised:
-        names, counts = np.unique(person[person != ""], return_counts=True)
+    """Correct N faces whose ages were `before` [N] (years) by own references.
+
+    `asked` [N] as of `who_is_asked` for `name`: where that is a person's, other faces stay as they are. `probability`
+    is that of intervals (None: none).
+    """
+    used = asked != "" if name and name != AUTO else np.full(len(asked), True)
+    ages = user.correct(faces, asked)
+    age = np.where(used, np.clip(ages.age, 0, OLDEST), before)
+    notes = [
+        *_recognised(asked, name, user),
+        summary(user, faces, OwnAges(*(part[used] for part in ages)), before, used, asked),
+    ]
+    notes += unlike(user, faces.estimate[used], bool((asked != "").any()))
+    factor = None
+    if probability is not None:
+        factor = np.where(used, user.width_factor(faces.estimate.astype(float), ages, probability), 1.0)
+    return OwnCorrection(age, np.where(used, ages.references, 0), factor, notes)
+
+
+def _recognised(asked: np.ndarray, name: str | None, user: UserReferences) -> list[str]:
+    if name == AUTO:
+        names, counts = np.unique(asked[asked != ""], return_counts=True)
         order = np.argsort(-counts, kind="stable")
-        matched = ", ".join(f"{names[place]} {counts[place]}" for place in order)
-        notes.append(f"matched: {matched or 'nobody'}")
-    notes.append(f"{len(user.bank)} references of yours: {influence(shifts, person)}")
-    return OwnCorrection(np.clip(age + shifts.domain + shifts.personal, 0, OLDEST), shifts.references, person, notes)
+        return ["matched: " + (", ".join(f"{names[place]} {counts[place]}" for place in order) or "nobody")]
+    if name and user.bank.identity is not None:
+        known = int((asked != "").sum())
+        rest = "" if known == len(asked) else "; the others are not corrected by these references"
+        return [f"recognised as {name}: {known} of {len(asked)} faces{rest}"]
+    return []
 
 
-def influence(shifts: Shifts, asked: np.ndarray) -> str:
-    """What to say of corrections by the user's references; `asked` [N] as in `UserReferences.shifts`."""
-    if not (shifts.domain.any() or shifts.personal.any()):
-        return "too few, or too near the estimates, to be trusted: they change nothing"
-    said = f"on average those of others move an age by {shifts.domain.mean():+.1f} years"
-    return said + (f", a person's own by {shifts.personal.mean():+.1f}" if (asked != "").any() else "")
+def summary(
+    user: UserReferences, faces: Faces, ages: OwnAges, before: np.ndarray, used: np.ndarray, asked: np.ndarray
+) -> str:
+    """How many references were used, what they changed, how many more would help: one sentence.
+
+    `ages` of the faces that are `used` [N] bool; `faces`, `before` and `asked` of all N.
+    """
+    total = f"{len(user.bank)} reference{'' if len(user.bank) == 1 else 's'} of yours"
+    if not len(ages.age) or not ages.references.any():
+        return f"{total}: none of them could be used, nothing changed"
+    own = ages.own > 0
+    names = sorted(set(asked[used][own].tolist()))
+    who = "" if len(names) != 1 else f" ({ages.own[own].max()} of {names[0]})"
+    moved = ages.age - before[used]
+    faces_said = "1 face" if len(moved) == 1 else f"{len(moved)} faces"
+    span = "" if len(moved) == 1 else f" on average ({moved.min():+.1f} to {moved.max():+.1f})"
+    part = OwnAges(*(values[own] for values in ages)) if own.any() else ages
+    error, best, more = expected_errors(user, part, bool(own.any()))
+    of = f" of {names[0]}" if len(names) == 1 else " of them" if names else ""
+    kept = "more would change little"
+    needed = f"about {more} more{of}, from other days near that age, would bring that to {best:.1f}"
+    return (
+        f"{total}{who} changed {faces_said} by {moved.mean():+.1f} years{span}; "
+        f"expected error now {error:.1f} years, {needed if more else kept}"
+    )
+
+
+def expected_errors(user: UserReferences, ages: OwnAges, own: bool) -> tuple[float, float, int]:
+    """Expected absolute error of these faces (years, the median), what more references would make of it, and how many.
+
+    Each further one is taken to show the person (`own`), or another one, at the age of the face: its information
+    1 / single² adds to that of the effect; as many are needed as leave NEAR_BEST of the least error in reach.
+    """
+    settings = user.settings
+    least = settings.single**2 if own else settings.usual**2
+    doubt = np.maximum(ages.doubt - (0.0 if own else settings.person**2), 1e-9)
+    more = max(0, ceil(1 / (NEAR_BEST**2 - 1) - least / float(np.median(doubt))))
+    years = SIZE_TO_ERROR * user.widening(0.5, own) * float(np.median(years_per_unit(ages.age)))
+    error, best = years * float(np.median(ages.size)), years * NEAR_BEST * least**0.5
+    return error, best, more if error > WORTH * best else 0
+
+
+def unlike(user: UserReferences, estimate: np.ndarray, own: bool) -> list[str]:
+    """What to say of a bank, or of faces with base estimates [N] (years), that are unlike what was calibrated on."""
+    told, wide = [], user.widening(0.9, own)
+    if wide > UNLIKE:
+        told.append(
+            f"the errors on these references are {wide:.1f} times what the calibration expects, so they are unlike the "
+            "faces that was made on (or some ages are wrong: build_reference_bank.py --inspect); intervals are widened"
+        )
+    low, high = float(user.bank.estimates.min()), float(user.bank.estimates.max())
+    outside = int(((estimate < low - APART) | (estimate > high + APART)).sum())
+    if outside:
+        said = "1 face looks" if outside == 1 else f"{outside} faces look"
+        told.append(
+            f"{said} more than {APART:.0f} years younger or older than all references ({low:.0f} to {high:.0f})"
+        )
+    return told
+
+
+def unrecognised(rows: np.ndarray, bank: ReferenceBank, person: str | None) -> list[str]:
+    """A warning where a person is named whom the bank cannot tell from others; `rows` [N]: the image of each face."""
+    if not person or person == AUTO or bank.identity is not None:
+        return []
+    several = int((np.unique(rows, return_counts=True)[1] > 1).sum())
+    if not several:
+        return []
+    shows = "1 photo shows several faces" if several == 1 else f"{several} photos show several faces"
+    return [f"warning: {shows}, and all were taken for {person}'s: build the bank with --identities to tell them apart"]
 
 
 def who_is_asked(
@@ -53,8 +158,9 @@ def who_is_asked(
 ) -> np.ndarray:
     """Name [N] of the person each of the faces with these ids [N] is taken to show ('' nobody).
 
-    AUTO recognises each by its crop [S, S, 3], a stranger being taken for somebody with probability `rate`. Raises
-    DataError for a name that is not in the bank, or if people cannot be recognised.
+    AUTO recognises each by its crop [S, S, 3], a stranger being taken for somebody with probability `rate`; of a bank
+    with identities a named person is recognised, too. Raises DataError for a name that is not in the bank, or if people
+    cannot be recognised.
     """
     person = person or ""
     if person == AUTO:
@@ -63,7 +169,10 @@ def who_is_asked(
     if person and person_key(person) not in names:
         known = ", ".join(bank.people[:10]) + (" and others" if len(names) > 10 else "") or "nobody"
         raise DataError(f"No reference in the banks shows '{person}'; they name {known}.")
-    return np.full(len(ids), names[person_key(person)] if person else "")
+    name = names[person_key(person)] if person else ""
+    if name and bank.identity is not None:
+        return np.where(recognise(crops, ids, bank, rate) == name, name, "")
+    return np.full(len(ids), name)
 
 
 def recognise(crops: Sequence[np.ndarray], ids: np.ndarray, bank: ReferenceBank, rate: float) -> np.ndarray:
@@ -76,11 +185,23 @@ def recognise(crops: Sequence[np.ndarray], ids: np.ndarray, bank: ReferenceBank,
     return match_people(identity, bank.identity.astype(np.float32), bank.person, allowed, limit)
 
 
-def own_half_width(user: UserReferences, asked: np.ndarray, probability: float) -> tuple[np.ndarray, list[str]]:
-    """Half-widths [N] (years) of intervals from the leave-one-out errors of a user's bank (NaN if it is too small),
-    and what is to be told of them."""
-    if len(user.bank) < SMALLEST_BANK:
-        told = f"no intervals: a bank of {len(user.bank)} is too small to calibrate them ({SMALLEST_BANK} are needed)."
-        return np.full(len(asked), np.nan), [told]
-    domain, both = (quantile(np.abs(ages - user.bank.ages), probability) for ages in user.leave_one_out())
-    return np.where(asked != "", both, domain), []
+def own_votes(faces: Faces, number: int, user: UserReferences, asked: str) -> tuple[OwnVote, ...]:
+    """The references of face `number` that did most: those of the person asked for first, each the most similar first.
+
+    Similar by the cosine of the base's embeddings; VOTES at most, never the face itself.
+    """
+    bank = user.bank
+    one = Faces(*(part[number : number + 1] for part in faces))
+    embedding = one.embedding[0] / max(float(np.linalg.norm(one.embedding[0])), 1e-6)
+    mine = np.array([bool(asked) and person_key(name) == person_key(asked) for name in bank.person.tolist()])
+    shown = person_key(str(one.person[0]))
+    hidden = np.array([bool(shown) and not asked and person_key(name) == shown for name in bank.person.tolist()])
+    order = np.lexsort((-(bank.unit @ embedding), ~mine))
+    shown_rows = [row for row in order.tolist() if bank.id[row] != one.id[0] and not hidden[row]][:VOTES]
+    votes = []
+    for row in shown_rows:
+        alone = UserReferences(bank.rows(np.array([row])), user.settings)
+        vote = float(alone.correct(one, np.array([asked]))[0][0])
+        face = None if bank.faces is None or not bank.faces[row].any() else bank.faces[row]
+        votes.append(OwnVote(face, str(bank.person[row]), float(bank.ages[row]), vote))
+    return tuple(votes)

@@ -12,8 +12,8 @@ from scripts.page.uploads import ask_for_uploads
 
 EARLIEST = date(1900, 1, 1)
 INTRODUCTION = (
-    "Photos of one person whose age you know correct the ages of that person in the tab Ages. Two or more help. Ages "
-    "come from the birth date and the date in each photo, or from you."
+    "Photos of one person whose age you know correct the ages of that person in the tab Ages, from the first one on. "
+    "Ages come from the birth date and the date in each photo, or from you."
 )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.data.labels import OLDEST, person_key
-from common.difference.bank import ReferenceBank, one_spelling
+from common.difference.bank import FACE_SIDE, ReferenceBank, one_spelling
 from common.errors import DataError, ImageError, UserError
 from common.faces.alignment import resize_crop
 from common.faces.identity import IdentityEncoder, threshold
@@ -60,10 +60,11 @@ def enter(
     crops_given: bool,
     encoder: IdentityEncoder,
     identities: bool,
+    faces: bool = False,
 ) -> Entered:
-    """The references of all usable images, with identities if asked for; raises DataError if none is left."""
-    candidates, problems = read_candidates(pictures, pipeline, crops_given)
-    return enter_candidates(pictures, (candidates, problems), pipeline, encoder, identities)
+    """The references of all usable images, with identities and faces if asked for; DataError if none is left."""
+    read = read_candidates(pictures, pipeline, crops_given)
+    return enter_candidates(pictures, read, pipeline, encoder, identities, faces)
 
 
 def enter_candidates(
@@ -72,6 +73,7 @@ def enter_candidates(
     pipeline: AgePredictBasicPipeline,
     encoder: IdentityEncoder,
     identities: bool,
+    faces: bool = False,
 ) -> Entered:
     """The references of images that were `read` (see `read_candidates`); raises DataError if none is left."""
     candidates, problems = read[0], list(read[1])
@@ -99,6 +101,7 @@ def enter_candidates(
         np.array([candidate.picture.person for candidate in chosen]),
         np.array([candidate.number for candidate in chosen]), pipeline.fingerprint,
         encoder([candidate.faces[0] for candidate in chosen]).astype(np.float16) if identities else None,
+        np.stack([resize_crop(candidate.faces[0], FACE_SIDE) for candidate in chosen]) if faces else None,
     )  # fmt: skip
     return Entered(one_spelling(bank), {candidate.number: candidate.picture for candidate in chosen}, problems)
 

@@ -5,19 +5,21 @@ from pathlib import Path
 import numpy as np
 
 from common.difference.bank import load_bank, one_spelling
-from common.difference.corrector import Corrector
-from common.difference.own_references import domain_shift, start_of
+from common.difference.corrector import Faces
+from common.difference.own_references import UserReferences
+from common.difference.own_settings import load_settings
 from common.errors import DataError
 from common.faces.photo_files import DRAWING_HEAD, is_drawing
+from common.pipeline import AgePredictBasicPipeline
 from scripts.references.card import card_lines, draw_card, make_card
 
 
-def inspect_bank(path: Path, corrector: Corrector) -> None:
+def inspect_bank(path: Path, base: AgePredictBasicPipeline) -> None:
     """Print the calibration card of a bank and the leave-one-out correction; draw both beside the bank."""
-    bank = one_spelling(load_bank(path, corrector.pipeline.fingerprint))
+    bank = one_spelling(load_bank(path, base.fingerprint))
     drawn = path.with_suffix(".png")
     refuse_picture(drawn)
-    user = start_of(corrector, bank)
+    user = UserReferences(bank, load_settings(base.folder))
     people, photos = np.unique(bank.person[bank.named], return_counts=True)
     ages, several = bank.ages, int((photos > 1).sum())
     print(f"{len(bank)} references, ages {ages.min():.0f} to {ages.max():.0f}, median {np.median(ages):.0f}")
@@ -28,11 +30,16 @@ def inspect_bank(path: Path, corrector: Corrector) -> None:
     print("\n".join(card_lines(card)) + "\n")
     domain, both = user.leave_one_out()
     print("mean absolute error of these faces, each corrected by the others (years):")
-    for name, ages in (("as estimated", user.start), ("with other people", domain), ("and the person's own", both)):
+    corrected = {"as estimated": bank.estimates, "with other people": domain.age, "and the person's own": both.age}
+    for name, ages in corrected.items():
         print(f"  {name:22s} {np.abs(ages - bank.ages).mean():.2f}")
-    known = bank.estimates.astype(float)
-    draw_card(card, lambda span: domain_shift(span, known, card.residual, user.settings), drawn)
+    draw_card(card, lambda span: _domain_correction(user, span), drawn)
     print(f"drawn: {drawn}")
+
+
+def _domain_correction(user: UserReferences, estimates: np.ndarray) -> np.ndarray:
+    nobody = np.full(len(estimates), "")
+    return user.correct(Faces(np.zeros((len(estimates), 1)), estimates, nobody, nobody)).age - estimates
 
 
 def refuse_picture(path: Path) -> None:

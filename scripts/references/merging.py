@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from common.data.labels import is_group, person_key
-from common.difference.bank import ARRAYS, ReferenceBank, concatenate, one_spelling
+from common.difference.bank import ARRAYS, ReferenceBank, concatenate, no_faces, one_spelling
 from common.errors import DataError
 from scripts.references.entries import Entered
 from scripts.references.outliers import GROSS, departures, notable
@@ -27,6 +27,7 @@ def merge(old: ReferenceBank | None, new: ReferenceBank) -> tuple[ReferenceBank,
     again = new.rows(known) if known.any() else None
     said, parts = [], {name: getattr(old, name).copy() for name in ARRAYS}
     identity = None if old.identity is None else old.identity.copy()
+    faces = None if old.faces is None else old.faces.copy()
     if again is not None:
         keeps = np.array([not name or is_group(name) for name in again.person.tolist()])
         person = np.where(keeps, old.person[before], again.person)
@@ -38,11 +39,14 @@ def merge(old: ReferenceBank | None, new: ReferenceBank) -> tuple[ReferenceBank,
             parts[name] = _with(parts[name], before[changed], values[changed])
         if identity is not None:
             identity[before[changed]] = again.identity[changed]
+        if again.faces is not None:  # also of an image that was entered without
+            faces = no_faces(len(old)) if faces is None else faces
+            faces[before] = again.faces
         counts = ((aged, "age"), (renamed, "person"))
         said += [_corrected(int(which.sum()), what) for which, what in counts if which.any()]
         if not changed.all():
             said.append(f"in the bank already: {int((~changed).sum())} of {len(new)} images")
-    bank = ReferenceBank(**parts, fingerprint=old.fingerprint, identity=identity)
+    bank = ReferenceBank(**parts, fingerprint=old.fingerprint, identity=identity, faces=faces)
     return (one_spelling(bank) if known.all() else concatenate([bank, new.rows(~known)])), said
 
 

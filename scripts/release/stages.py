@@ -88,6 +88,8 @@ def stages(sources: Path, budget: str) -> list[Stage]:
         Stage("graph_hashes", [["scripts/hash_weights.py", "--graphs"]],
               reads=tuple(f"weights/{name}/*.onnx" for name in RELEASES)),
         Stage("intervals", intervals()),
+        Stage("own_references", [["scripts/release/fit_own_references.py", "--data", PUBLIC, UTKFACE, "--weights",
+                                  f"weights/{name}"] for name in (BASE, f"{BASE}{LARGE}")]),
         Stage("two_photos", [["scripts/calibrate_differences.py", "--data", PUBLIC, "--weights", f"weights/{name}"]
                              for name in (DIFF, f"{DIFF}{LARGE}")], reads=models(BASE, f"{BASE}{LARGE}")),
         Stage("golden", [["tests/test_golden.py"]], reads=models(*RELEASES)),

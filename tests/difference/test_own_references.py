@@ -1,158 +1,258 @@
+import json
 import unicodedata
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from common.difference.bank import ReferenceBank, concatenate
 from common.difference.corrector import Faces
-from common.difference.own_references import (
-    Shifts,
-    UserReferences,
-    VoteSettings,
-    domain_shift,
-    fit_domain,
-    personal_shift,
+from common.difference.own_references import UserReferences
+from common.difference.own_settings import (
+    KNOTS,
+    SETTINGS_FILE,
+    EffectSettings,
+    from_scale,
+    knot_weights,
+    load_settings,
+    save_settings,
+    to_scale,
 )
-from common.errors import DataError
-from common.inference.own import influence, recognise, who_is_asked
+from common.errors import DataError, WeightsError
+from common.inference.own import correct_by_own, expected_errors, own_votes, recognise, unrecognised, who_is_asked
+from scripts.references.ladder import of_numbers, simulated_people
 
-SETTINGS = VoteSettings()
-COUNTS = (0, 1, 2, 5, 20, 200)
-
-
-def domain(count: int, offset: float, seed: int = 0, noise: float = 5.0) -> tuple[np.ndarray, np.ndarray]:
-    """Starting ages and residuals of `count` references of a domain whose faces are `offset` years older."""
-    random = np.random.default_rng(seed)
-    return random.uniform(10, 60, count), offset + random.normal(0, noise, count)
+SETTINGS = EffectSettings()
 
 
-def test_without_references_nothing_changes():
-    start, nothing = np.array([5.0, 40, 90]), np.array([])
-    assert (domain_shift(start, nothing, nothing, SETTINGS) == 0).all()
-    assert (personal_shift(start, nothing, nothing, SETTINGS) == 0).all()
+def face(estimate: float, number: str = "new", person: str = "") -> Faces:
+    return Faces(np.ones((1, 1), np.float32), np.array([estimate]), np.array([number]), np.array([person]))
 
 
-def test_one_reference_counts_as_the_closed_form_says():
-    known, residual = np.array([40.0]), np.array([25.0])
-    settings = VoteSettings(limit=100)
-    noise = settings.noise * (0.4 + 40 / 50)
-    part = (settings.offset**2 + settings.bend**2) / (settings.offset**2 + settings.bend**2 + noise**2)
-    trust = 1 - 3 * settings.shrinkage * noise**2 / 25**2  # with one reference three times the doubt
-    assert trust > 0
-    assert domain_shift(known, known, residual, settings)[0] == pytest.approx(trust * part * 25)
-    trust = 1 - 3 * settings.shrinkage * settings.personal_noise**2 / 25**2
-    expected = trust * 25 / (1 + settings.personal_weight)
-    assert personal_shift(known, known, residual, settings)[0] == pytest.approx(expected)
+def test_the_scale_is_undone_and_grows_as_errors_do():
+    ages = np.array([0.0, 1, 12, 34.9, 35, 35.1, 80, 120])
+    assert from_scale(to_scale(ages)) == pytest.approx(ages, abs=1e-9)
+    steps = to_scale(np.array([11.0, 36, 81])) - to_scale(np.array([10.0, 35, 80]))
+    assert steps == pytest.approx([np.log(16 / 15), 1 / 40, 1 / 40])
 
 
-def test_a_single_small_residual_is_not_believed_at_all():
-    known, residual = np.array([40.0]), np.array([5.0])
-    assert domain_shift(known, known, residual, SETTINGS)[0] == personal_shift(known, known, residual, SETTINGS)[0] == 0
+def gaussian_process(estimates, ages, person, estimate, whose, settings=SETTINGS):
+    """Mean and variance of the shift of a face, by the covariance of all references at once."""
+    at, scaled, y = to_scale(estimates), to_scale(ages), to_scale(ages) - to_scale(estimates)
+    own = knot_weights(scaled)
+    same = person[:, None] == person[None]
+    means, variances, evidence, mean = [], [], [], 0.0
+    for _ in range(2):
+        near = knot_weights(np.array([to_scale(estimate) + mean]))
+        means, variances, evidence = [], [], []
+        for prior in settings.domain_covs():
+            use = knot_weights(at)
+            query = knot_weights(np.array([to_scale(estimate)]))
+            noise = settings.single**2 * np.eye(len(y))
+            cov = use @ prior @ use.T + same * (own @ settings.person_cov() @ own.T) + noise
+            cross = (query @ prior @ use.T + (person == whose) * (near @ settings.person_cov() @ own.T))[0]
+            total = (query @ prior @ query.T + near @ settings.person_cov() @ near.T)[0, 0]
+            means.append(cross @ np.linalg.solve(cov, y))
+            variances.append(total - cross @ np.linalg.solve(cov, cross))
+            evidence.append(multivariate_normal(np.zeros(len(y)), cov).pdf(y))
+        share = np.array(evidence) / sum(evidence)
+        mean = float(share @ means)
+        variance = float(share @ (np.array(variances) + np.array(means) ** 2) - mean**2)
+    return mean, variance
 
 
-def test_more_references_are_believed_more_and_many_fully():
-    start = np.linspace(15, 55, 9)
+def test_ages_are_those_of_the_gaussian_process_written_out():
+    ages = from_scale(np.append(KNOTS[2:7], to_scale(np.array([24.0, 26, 31]))))  # strangers at knots
+    estimates = from_scale(to_scale(ages) + np.array([0.03, 0.05, -0.02, 0.06, 0.04, 0.09, 0.11, 0.05]))
+    person = np.array(["a", "b", "c", "d", "e", "me", "me", "me"])
+    settings = replace(SETTINGS, degrees=1e9)  # Gaussian noise
+    for whose, rows in (("me", slice(None)), ("me", slice(5, None)), ("", slice(5))):
+        part = estimates[rows], ages[rows], person[rows]
+        found = UserReferences(of_numbers(*part), settings).correct(face(28.0), np.array([whose]))
+        mean, variance = gaussian_process(*part, 28.0, whose or "nobody", settings)
+        assert found.age[0] == pytest.approx(float(from_scale(to_scale(28.0) + mean)), abs=1e-4)
+        assert found.doubt[0] == pytest.approx(variance, rel=1e-4)
+        assert found.size[0] == pytest.approx(np.sqrt(variance + SETTINGS.single**2), rel=1e-4)
+        assert (found.references[0], found.own[0]) == (len(part[0]), 3 if whose else 0)
+
+
+def test_one_own_photo_counts_already_and_more_count_more():
+    moved, doubt = [], []
+    for count in (1, 2, 5, 10):
+        estimates = np.full(count, 40.0)
+        user = UserReferences(of_numbers(estimates, estimates - 6, np.full(count, "me")))
+        found = user.correct(face(40.0), np.array(["me"]))
+        moved.append(40 - found.age[0])
+        doubt.append(found.doubt[0])
+    assert 2 < moved[0] < moved[1] < moved[2] < moved[3] < 6 and (np.diff(doubt) < 0).all()
+
+
+def test_without_a_usable_reference_nothing_changes_and_the_doubt_is_the_priors():
+    user = UserReferences(of_numbers(np.array([30.0]), np.array([60.0]), np.array(["me"])))
+    for faces in (face(30.0, number="0"), face(30.0, person="me")):
+        found = user.correct(faces)
+        assert found.age[0] == pytest.approx(30) and (found.references[0], found.own[0]) == (0, 0)
+    assert user.correct(face(30.0)).references[0] == 1
+
+
+def test_many_photos_of_one_stranger_say_little_of_others():
+    twenty = UserReferences(of_numbers(np.full(20, 40.0), np.full(20, 34.0), np.full(20, "a")))
+    people = UserReferences(of_numbers(np.full(20, 40.0), np.full(20, 34.0), np.array([f"p{i}" for i in range(20)])))
+    one, many = twenty.correct(face(40.0)).age[0], people.correct(face(40.0)).age[0]
+    assert 39 < one < 40 and many < 36.5
+
+
+def test_a_wrong_age_among_five_moves_the_result_little():
+    estimates, ages = np.array([20.0, 28, 35, 42, 50]), np.array([21.0, 27, 35, 43, 49])
+    wrong = ages.copy()
+    wrong[3] = 99
+    for name in ("me", ""):
+        found = [
+            UserReferences(of_numbers(estimates, said, np.full(5, "me"))).correct(face(38.0), np.array([name])).age[0]
+            for said in (ages, wrong)
+        ]
+        assert abs(found[1] - found[0]) < 3
+
+
+def test_own_photos_gain_at_every_number_on_simulated_people():
+    bank = simulated_people(60, 11, SETTINGS, seed=3)
+    queries = np.flatnonzero(np.arange(len(bank)) % 11 == 10)
+    before = np.abs(bank.estimates[queries] - bank.ages[queries])
     gains = []
-    for count in COUNTS:
-        shifts = [domain_shift(start, *domain(count, 6.0, seed), SETTINGS).mean() for seed in range(40)]
-        gains.append(np.mean(shifts))
-    assert gains[0] == 0 and all(np.diff(gains) >= 0) and gains[3] > 0.1
-    assert gains[1] < 0.5 and gains[-1] == pytest.approx(6.0, abs=0.4)
-
-
-@pytest.mark.parametrize("offset", [0.0, 3.0, -6.0])
-def test_no_number_of_references_hurts_by_more_than_a_twentieth_of_a_year_on_average(offset):
-    start = np.linspace(15, 55, 9)
-    for count in COUNTS:
+    for count in (1, 2, 3, 5, 10):
         errors = []
-        for seed in range(200):
-            random = np.random.default_rng(1000 + seed)
-            truth = offset + random.normal(0, 5, 9)
-            shift = domain_shift(start, *domain(count, offset, seed), SETTINGS)
-            errors.append(np.abs(truth - shift).mean() - np.abs(truth).mean())
-        assert np.mean(errors) < 0.05, (offset, count)
+        for row in queries:
+            user = UserReferences(bank.rows(np.arange(row - 10, row - 10 + count)))
+            faces = Faces(*(getattr(bank, name)[[row]] for name in ("embeddings", "estimates", "id")), np.array([""]))
+            errors.append(abs(user.correct(faces, bank.person[[row]]).age[0] - bank.ages[row]))
+        gains.append(float(before.mean() - np.mean(errors)))
+    assert min(gains) > -0.05 and gains[-1] > 0.5 and gains[-1] > gains[0]
 
 
-def test_one_grossly_wrong_age_among_five_moves_the_result_little():
-    known = np.array([20.0, 28, 35, 42, 50])
-    start = np.array([25.0, 40.0])
-    for function in (domain_shift, personal_shift):
-        right = function(start, known, np.array([1.0, -1, 0, 1, -1]), SETTINGS)
-        wrong = function(start, known, np.array([1.0, -1, 0, 60, -1]), SETTINGS)
-        assert np.abs(wrong - right).max() < 2, function.__name__
-
-
-def test_a_shift_that_grows_with_age_is_followed():
+def test_leaving_one_out_is_asking_without_it():
     random = np.random.default_rng(0)
-    known = random.uniform(5, 75, 400)
-    residual = (known - 40) / 5 + random.normal(0, 3, 400)
-    start = np.array([10.0, 40, 70])
-    assert domain_shift(start, known, residual, SETTINGS) == pytest.approx([-6, 0, 6], abs=0.8)
+    ages = random.uniform(5, 70, 12)
+    person = np.array(["a", "a", "a", "b", "b", "", "", "c", "c", "c", "c", "d"])
+    bank = of_numbers(from_scale(to_scale(ages) + random.normal(0.05, 0.03, 12)), ages, person)
+    user = UserReferences(bank)
+    domain, both = user.leave_one_out()
+    for row in range(12):
+        rest = UserReferences(bank.rows(np.arange(12) != row))
+        found = rest.correct(face(float(bank.estimates[row]), person=person[row]))
+        assert domain.age[row] == pytest.approx(found.age[0], abs=0.1)  # re-weighted without it
+        found = rest.correct(face(float(bank.estimates[row])), person[[row]])
+        assert both.age[row] == pytest.approx(found.age[0], abs=0.1)
+        assert (both.references[row], both.own[row]) == (11, found.own[0])
 
 
-def bank() -> UserReferences:
-    ages, estimates = (np.array(years, np.float32) for years in ([30, 32, 34, 50, 52], [20, 22, 24, 46, 48]))
-    own = ReferenceBank(
-        np.ones((5, 4), np.float16), ages, estimates, np.zeros(5, bool),
-        np.array(["anna", "anna", "anna", "", "ben"]), np.array(["a", "b", "c", "d", "e"]), "abc",
+def test_intervals_follow_the_size_of_the_error_and_the_errors_of_the_bank():
+    random = np.random.default_rng(0)
+    ages = random.uniform(10, 60, 300)
+    noise = SETTINGS.usual * random.standard_t(5, 300)
+    wide = {}
+    for times in (1.0, 2.0):
+        bank = of_numbers(from_scale(to_scale(ages) + times * noise), ages, np.full(300, ""))
+        wide[times] = UserReferences(bank).widening(0.9, own=False)
+    assert wide[1.0] == pytest.approx(1, abs=0.25) and wide[2.0] > 1.4
+    user = UserReferences(of_numbers(np.full(5, 30.0), np.full(5, 30.0), np.full(5, "me")))
+    found = user.correct(face(30.0), np.array(["me"]))
+    expected = (
+        found.size[0] / np.sqrt(SETTINGS.noise**2 + SETTINGS.session**2 + SETTINGS.person**2) * user.widening(0.9, True)
+    )
+    factor = user.width_factor(np.array([30.0]), found, 0.9)[0]
+    assert factor == pytest.approx(expected * (found.age[0] + 5) / 35) and factor < 1
+
+
+def test_constants_are_written_and_refused_if_they_cannot_be(tmp_path):
+    assert load_settings(tmp_path) == SETTINGS
+    fitted = replace(SETTINGS, noise=0.07, scores=(0.0, 1.0, 2.0))
+    for folder in (tmp_path, tmp_path / "broken"):
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text("{}")
+    save_settings(tmp_path, fitted, {"people": 3})
+    assert load_settings(tmp_path) == fitted
+    for key, value in (("noise", -1), ("noise", "x"), ("scores", [2, 1]), ("unknown", 1)):
+        stated = json.loads((tmp_path / SETTINGS_FILE).read_text())
+        stated["settings"][key] = value
+        (tmp_path / "broken" / SETTINGS_FILE).write_text(json.dumps(stated))
+        with pytest.raises(WeightsError, match="constants of own references"):
+            load_settings(tmp_path / "broken")
+
+
+def own_bank(count: int = 2) -> UserReferences:
+    return UserReferences(of_numbers(np.full(count, 40.0), np.full(count, 34.0), np.full(count, "Anna")))
+
+
+def test_what_references_did_is_one_true_sentence():
+    user, faces = own_bank(), face(40.0)
+    (note,) = correct_by_own(faces, np.array([41.0]), user, np.array(["Anna"]), "Anna", None).notes
+    found = user.correct(faces, np.array(["Anna"]))
+    error, best, more = expected_errors(user, found, True)
+    years = 0.8 * user.widening(0.5, True) * (min(found.age[0], 35) + 5)
+    assert error == pytest.approx(years * found.size[0]) and best == pytest.approx(years * 1.1 * SETTINGS.single)
+    assert more == int(np.ceil(1 / 0.21 - SETTINGS.single**2 / found.doubt[0])) > 0
+    said = f"2 references of yours (2 of Anna) changed 1 face by {found.age[0] - 41:+.1f} years; expected error now "
+    assert (
+        note
+        == said
+        + f"{error:.1f} years, about {more} more of Anna, from other days near that age, would bring that to {best:.1f}"
+    )
+    years = np.linspace(30, 50, 40)  # forty sessions
+    album = UserReferences(of_numbers(years + 6, years, np.full(40, "Anna")))
+    many = correct_by_own(faces, np.array([41.0]), album, np.array(["Anna"]), "Anna", None)
+    assert many.notes[0].endswith("years, more would change little")
+    same = correct_by_own(face(40.0, "0"), np.array([41.0]), own_bank(1), np.array(["Anna"]), "Anna", None)
+    assert same.notes == ["1 reference of yours: none of them could be used, nothing changed"]
+
+
+def test_a_bank_and_a_face_unlike_the_calibration_are_said():
+    random = np.random.default_rng(0)
+    ages = random.uniform(10, 60, 300)
+    estimates = from_scale(to_scale(ages) + 3 * SETTINGS.usual * random.normal(size=300))
+    user = UserReferences(of_numbers(np.minimum(estimates, 70), ages, np.full(300, "")))
+    notes = correct_by_own(face(85.0), np.array([85.0]), user, np.array([""]), None, 0.9).notes
+    assert any("times what the calibration expects" in note for note in notes)
+    assert any(note.startswith("1 face looks more than 10 years younger or older") for note in notes)
+
+
+def test_other_faces_than_the_named_persons_stay_as_they_are():
+    user = own_bank()
+    faces = Faces(np.ones((2, 1)), np.array([40.0, 40.0]), np.array(["x", "y"]), np.array(["", ""]))
+    own = correct_by_own(faces, np.array([41.0, 42.0]), user, np.array(["Anna", ""]), "Anna", 0.9)
+    assert own.age[1] == 42 and own.references.tolist() == [2, 0] and own.factor[1] == 1 and own.age[0] < 39
+
+
+def test_several_faces_that_cannot_be_told_apart_are_warned_of():
+    bank = own_bank().bank
+    assert unrecognised(np.array([0, 0, 1]), bank, "Anna")[0].startswith("warning: 1 photo shows several faces")
+    assert unrecognised(np.array([0, 1]), bank, "Anna") == unrecognised(np.array([0, 0]), bank, None) == []
+    known = replace(bank, identity=np.ones((2, 2), np.float16))
+    assert unrecognised(np.array([0, 0]), known, "Anna") == []
+
+
+def test_only_the_named_person_is_recognised(monkeypatch):
+    own = named("Anna", "Ben", identity=np.array([[0.0, 0], [1, 0]], np.float16))
+    monkeypatch.setattr("common.inference.own.threshold", lambda rate, count: 0.5)
+    monkeypatch.setattr(
+        "common.inference.own.IdentityEncoder", lambda: lambda crops: np.array([[0, 0], [1, 0], [9, 9]], np.float32)
+    )
+    found = who_is_asked([np.zeros((8, 8, 3), np.uint8)] * 3, np.array(["x", "y", "z"]), own, "anna")
+    assert found.tolist() == ["Anna", "", ""]
+
+
+def test_votes_shown_are_the_persons_first_and_the_most_similar_first():
+    bank = ReferenceBank(
+        np.array([[1, 0], [0.9, 0.1], [0, 1], [1, 0]], np.float16), np.array([30, 31, 32, 33], np.float32),
+        np.array([36, 36, 36, 36], np.float32), np.zeros(4, bool), np.array(["Ben", "Anna", "Anna", "Anna"]),
+        np.array(["0", "1", "2", "new"]), "",
     )  # fmt: skip
-    return UserReferences(own, estimates.astype(float))
-
-
-def ask(ids: list[str], persons: list[str], person: str = ""):
-    start = np.full(len(ids), 25.0)
-    faces = Faces(np.ones((len(ids), 4), np.float32), start, np.array(ids), np.array(persons))
-    return bank().shifts(faces, start, np.full(len(ids), person))
-
-
-def test_who_votes():
-    new, known_person, own_picture = ask(["x", "x", "a"], ["", "anna", ""]).references
-    assert (new, known_person, own_picture) == (5, 2, 4)
-    personal = ask(["x", "a"], ["", ""], person="anna")
-    assert personal.references.tolist() == [5, 4]
-    assert (personal.personal > 2).all() and (ask(["x"], [""]).personal == 0).all()
-    assert (ask(["x"], [""], person="nobody known").personal == 0).all()
-
-
-def test_a_persons_own_references_do_not_enter_the_domain_part():
-    alone = ask(["x"], ["anna"])
-    assert alone.domain[0] == pytest.approx(ask(["x"], [""], person="anna").domain[0])
-    assert alone.domain[0] < ask(["x"], [""]).domain[0]
-
-
-def votes_of_a_domain(offset: float, head: float) -> tuple[np.ndarray, float]:
-    """Shifts of three faces that the training bank moves by `head`, from 200 references `offset` years older; trust."""
-    estimates, residual = domain(200, offset)
-    ages = (estimates + residual).astype(np.float32)
-    own = ReferenceBank(
-        np.ones((200, 4), np.float16), ages, estimates.astype(np.float32), np.zeros(200, bool),
-        np.full(200, ""), np.arange(200).astype(str), "abc",
-    )  # fmt: skip
-    base = np.array([20.0, 40, 55])
-    user, nobody = UserReferences(own, estimates + head), np.array([], int)
-    known = own.estimates.astype(float)
-    fit = fit_domain(base, known, ages - known, SETTINGS)
-    return user.votes(base, base + head, np.arange(200), nobody)[0], fit.shrinkage
-
-
-def test_trusted_votes_replace_the_answer_of_the_training_bank():
-    plain, trust = votes_of_a_domain(10.0, head=0.0)
-    moved, same = votes_of_a_domain(10.0, head=3.0)
-    assert 0.9 < trust == same and plain == pytest.approx([10, 10, 10], abs=1.5)
-    assert moved == pytest.approx(plain - trust * 3, abs=1e-9)
-
-
-def test_votes_that_are_not_trusted_leave_the_answer_of_the_training_bank():
-    shift, trust = votes_of_a_domain(0.0, head=3.0)
-    assert trust == 0 and (shift == 0).all()
-
-
-def test_what_references_did_is_said():
-    nobody, anna, none, some = np.array([""]), np.array(["anna"]), np.zeros(1), np.array([1.5])
-    assert influence(Shifts(none, none, none), anna).endswith("they change nothing")
-    assert influence(Shifts(some, none, none), nobody) == "on average those of others move an age by +1.5 years"
-    assert influence(Shifts(none, -some, none), anna).endswith("by +0.0 years, a person's own by -1.5")
+    faces = Faces(np.array([[1.0, 0]], np.float32), np.array([36.0]), np.array(["new"]), np.array([""]))
+    user = UserReferences(bank)
+    votes = own_votes(faces, 0, user, "Anna")
+    assert [vote.age for vote in votes] == [31, 32, 30] and all(vote.face is None for vote in votes)
+    alone = UserReferences(bank.rows(np.array([1]))).correct(faces, np.array(["Anna"])).age[0]
+    assert votes[0].vote == pytest.approx(alone) and alone < votes[2].vote < 36
 
 
 GROUP = "copy of 0123456789"
@@ -183,11 +283,12 @@ def test_a_person_is_found_however_the_name_is_written():
 
 
 def test_the_persons_references_vote_however_the_manifest_writes_the_name():
-    user = UserReferences(named("Anna", "Zoë", "Zoë"), np.array([10.0, 30, 50]))
+    user = UserReferences(named("Anna", "Zoë", "Zoë"))
     start, decomposed = np.array([30.0]), unicodedata.normalize("NFD", "zoë")
     faces = Faces(np.ones((1, 4), np.float32), start, np.array(["x"]), np.array([decomposed]))
-    assert user.shifts(faces, start).references.tolist() == [1]
-    assert user.shifts(faces, start, np.array([decomposed])).references.tolist() == [3]
+    assert user.correct(faces).references.tolist() == [1]
+    ages = user.correct(faces, np.array([decomposed]))
+    assert (ages.references.tolist(), ages.own.tolist()) == ([3], [2])
 
 
 def test_a_group_of_copies_is_no_person(monkeypatch):
@@ -204,6 +305,6 @@ def test_a_group_of_copies_is_no_person(monkeypatch):
 
 
 def test_copies_still_exclude_each_other():
-    user = UserReferences(named("Anna", GROUP, GROUP), np.array([10.0, 30, 50]))
+    user = UserReferences(named("Anna", GROUP, GROUP))
     faces = Faces(np.ones((1, 4), np.float32), np.array([30.0]), np.array(["x"]), np.array([GROUP]))
-    assert user.shifts(faces, np.array([30.0])).references.tolist() == [1]
+    assert user.correct(faces).references.tolist() == [1]

@@ -12,7 +12,7 @@ from common.data.manifest import load_prepared
 from common.data.predictions import read_predictions
 from common.difference.bank import load_bank
 from common.difference.corrector import Faces
-from common.difference.own_references import start_of
+from common.difference.own_references import UserReferences
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from DiffPipeline6.DiffPipeline6__model import load_model
 from scripts.build_reference_bank import main as build
@@ -101,17 +101,16 @@ def test_a_prepared_set_inspected_used_and_evaluated(diff_weights, fingerprint, 
     for name, more in (("plain", []), ("with", ["--references", str(out)])):
         assert infer2([*words, "--out", str(tmp_path / f"{name}.csv"), "--device", "cpu", *more]) == 0
     plain, better = (read_predictions(tmp_path / f"{name}.csv") for name in ("plain", "with"))
-    user = start_of(load_model(diff_weights, "cpu"), bank)
     faces = Faces(
         np.empty((len(plain), 0)),
         plain["base_age"].to_numpy(),
         plain["id"].to_numpy(str),
         plain["person"].to_numpy(str),
     )
-    shifts = user.shifts(faces, plain["age"].to_numpy())
-    assert np.abs(shifts.domain).max() > 1 and (shifts.personal == 0).all()
-    assert better["age"].to_numpy() == pytest.approx(np.clip(plain["age"] + shifts.domain, 0, 120), abs=0.05)
-    assert (better["n_references"] - plain["n_references"]).tolist() == shifts.references.tolist()
+    found = UserReferences(bank).correct(faces)
+    assert np.abs(found.age - plain["base_age"]).max() > 1 and (found.own == 0).all()
+    assert better["age"].to_numpy() == pytest.approx(found.age, abs=0.05)
+    assert (better["n_references"] - plain["n_references"]).tolist() == found.references.tolist()
     assert infer2([*words, "--references", str(out), "--person", "zoe"]) == 2
     assert "No reference in the banks shows 'zoe'" in capsys.readouterr().err
 
