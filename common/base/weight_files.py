@@ -22,7 +22,8 @@ BANK = "bank"  # key of config.json: the folder of weights/ that holds the bank,
 HASHES = "sha256"  # key of config.json: hash by file name
 DIFFERENCES_FILE, SETTINGS_FILE = "differences.json", "own_references.json"
 READ = (  # what inference reads
-    MODEL_FILE, "model.onnx", "model_int8.onnx", "head.onnx", BANK_FILE, "intervals.json", DIFFERENCES_FILE, SETTINGS_FILE,
+    MODEL_FILE, "model.onnx", "model_int8.onnx", "head.onnx", BANK_FILE, "intervals.json", DIFFERENCES_FILE,
+    SETTINGS_FILE,
 )  # fmt: skip
 LARGEST_CONFIG, LARGEST_HEADER, LARGEST_FILE = 2**20, 2**20, 2**30  # bytes
 RANKS = {"images": 4, "age": 1, "log_probs": 2, "embedding": 2}  # axes of what a graph takes and gives
