@@ -1,7 +1,7 @@
 """The demo: the age of a real portrait beside its true age, and a simulated album dated; what each line means.
 
     python scripts/demo.py
-    python scripts/demo.py --out out/demo       # also draw both: out/demo/demo.png
+    python scripts/demo.py --out out/demo       # also draw both: out/demo/demo.jpg
 
 Exit status: 0 done, 2 nothing could be done.
 """
@@ -96,7 +96,7 @@ def run(out: Path | None) -> None:
     print("\n".join(album_lines(solved)), flush=True)
     if out:
         print()
-        draw(face, solved, out / "demo.png")
+        draw(face, solved, out / "demo.jpg")
     print("\nYour photos: source .venv/bin/activate, then age-photos PHOTO … and age-album FOLDER (README.md)")
 
 

@@ -105,6 +105,7 @@ def stages(sources: Path, budget: str) -> list[Stage]:
         Stage("controls", controls(), reads=models(*RELEASES)),
         Stage("sweep", [[f"{DIFF}/{DIFF}__sweep.py", "--data", *APPARENT, "--runs", f"{RUNS}/difference", "--seeds",
                          "1", "--out", f"weights/{DIFF}/sweep.csv"]], reads=models(BASE)),
+        Stage("demo", [["scripts/demo.py", "--out", "docs"]], reads=models(BASE, DIFF, ALBUM)),
         Stage("tables", [["scripts/release/refresh_tables.py"]],
               reads=("weights/*/predictions/*.csv.gz", "weights/*/*.csv", "weights/*/*.csv.gz", "*.md", "*/*.md",
                      "weights/*/*.md")),

@@ -17,7 +17,7 @@ def test_the_demo_shows_the_true_age_and_births_that_hold(tmp_path, capsys):
         first, last = (int(year) for year in re.search(rf"{name} +born \d+ +90 %: (\d+)–(\d+)", said).groups())
         assert first - 0.5 < born < last + 1.5
     assert said.count("taken 19") == 5 and "box/040.jpg: Ada" in said and "box/024.jpg: Dora" in said
-    assert Image.open(tmp_path / "demo.png").height == HEIGHT
+    assert Image.open(tmp_path / "demo.jpg").height == HEIGHT
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
