@@ -175,12 +175,13 @@ class ReferenceBank:
             raise DataError(f"The bank {path} cannot be written ({error.strerror}).") from None
 
 
-def load_bank(path: str | Path, fingerprint: str) -> ReferenceBank:
+def load_bank(path: str | Path, fingerprint: str, data: bytes | None = None) -> ReferenceBank:
     """Read a bank, its names composed (NFC); raises WeightsError if it is none, or belongs to other BAR weights.
 
-    `fingerprint` names the weights in use. Raises DataError for ages, estimates or embeddings that cannot be.
+    `fingerprint` names the weights in use; `data` are the file's bytes, if they are at hand. Raises DataError for ages,
+    estimates or embeddings that cannot be.
     """
-    parts = read_arrays(path)
+    parts = read_arrays(path, data)
     own = str(parts.pop("fingerprint"))
     if own != fingerprint:
         raise WeightsError(

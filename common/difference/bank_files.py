@@ -1,5 +1,6 @@
 """Reading a bank's file without trusting it: what it declares is compared before anything is unpacked."""
 
+import io
 import zipfile
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -28,14 +29,17 @@ class Declared(NamedTuple):
     size: int
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a bank by name, in the machine's byte order; raises WeightsError naming what is wrong with it."""
+def read_arrays(path: str | Path, data: bytes | None = None) -> dict[str, np.ndarray]:
+    """The arrays of a bank by name, in the machine's byte order; raises WeightsError naming what is wrong with it.
+
+    With `data`, the bytes of the file, nothing is read from the disk, and `path` is only its name.
+    """
     path = Path(path)
-    if not path.is_file():
+    if data is None and not path.is_file():
         raise WeightsError(f"There is no reference bank at {path}; check the name.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(archive, path)
+        with zipfile.ZipFile(path if data is None else io.BytesIO(data)) as archive:
+            members = _members(archive, path.stat().st_size if data is None else len(data))
             declared = {name: _declared(archive, member) for name, member in members.items()}
             _compare(declared, members)
             return {name: _read(archive, member) for name, member in members.items()}
@@ -51,7 +55,7 @@ class _Refused(Exception):
     """What a file declares is not what a bank holds."""
 
 
-def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     infos = archive.infolist()
     names = [info.filename.removesuffix(".npy") for info in infos if info.filename.endswith(".npy")]
     if len(names) != len(infos) or len(set(names)) != len(names) or not set(names) <= set(KINDS):
@@ -62,7 +66,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     if any(info.compress_type not in UNPACKED for info in infos):
         raise _Refused("it is packed in another way")
     total = sum(info.file_size for info in infos)
-    if total > min(LARGEST, max(SMALL, EXPANSION * path.stat().st_size)):
+    if total > min(LARGEST, max(SMALL, EXPANSION * size)):
         raise _Refused(f"it would take {total / 1e9:.1f} GB of memory")
     return dict(zip(names, infos, strict=True))
 

@@ -2,18 +2,20 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
+from hashlib import sha1
 from pathlib import Path
 from typing import NamedTuple
 
 from common.data.dates import age_between, name_date
-from common.data.labels import OLDEST
-from common.difference.bank import ReferenceBank
+from common.data.labels import OLDEST, person_key
+from common.difference.bank import ReferenceBank, concatenate, load_bank
 from common.errors import DataError
 from common.inference.estimates import Face
 from common.inference.options import AUTO
 from scripts.page.cards import OwnFace
-from scripts.page.photos import Found, Own, Upload, Visit
+from scripts.page.photos import Found, Own, Upload, Visit, jpeg_of
 from scripts.references.entries import Candidate, enter_candidates, not_background
 from scripts.references.merging import without_outliers
 from scripts.references.sources import Picture
@@ -68,18 +70,15 @@ def _enter(
     try:
         read = (candidates, problems)
         base, encoder = workshop.pipeline.base, workshop.encoder
-        entered = without_outliers(
-            enter_candidates([*pictures.values()], read, base, encoder, recognised), None, keep=False
-        )
+        candidates_entered = enter_candidates([*pictures.values()], read, base, encoder, recognised, faces=True)
+        entered = without_outliers(candidates_entered, None, keep=False)
     except DataError as error:
         told = {numbers[id(one)]: said for one, said in problems}
         return References(None, [], {number: told.get(number, str(error)) for number in numbers.values()})
     bank = entered.bank
-    faces = [
-        OwnFace(_portrait(found[n]), age, seen) for n, age, seen in zip(bank.id, bank.ages, bank.estimates, strict=True)
-    ]
+    faces = faces_in(bank)
     told = {numbers[id(one)]: said.removeprefix(f"{one.name}: ") for one, said in entered.problems}
-    return References(Own(bank, AUTO if recognised else person), faces, told)
+    return References(Own(replace(bank, faces=None), AUTO if recognised else person), faces, told)
 
 
 def _picture(upload: Upload, found: Found, age: float | None, person: str) -> Picture:
@@ -95,8 +94,30 @@ def _crops(found: Found) -> list:
     return not_background([face.crop for face in faces], [face.known.box or (0, 0, 1, 1) for face in faces])
 
 
-def _portrait(found: Found) -> bytes:
-    return found.portraits[0] if len(found.portraits) == 1 else found.picture
+def faces_in(bank: ReferenceBank) -> list[OwnFace]:
+    """The references of a bank that holds faces; black where one is not kept."""
+    assert bank.faces is not None
+    parts = zip(bank.faces, bank.ages.tolist(), bank.estimates.tolist(), strict=True)
+    return [OwnFace(jpeg_of(face), age, estimate) for face, age, estimate in parts]
+
+
+def with_kept(visit: Visit, references: References, name: str, data: bytes, person: str) -> References:
+    """References joined with a bank that the visitor kept, `data` being the bytes of its file.
+
+    A bank with identities corrects whom it recognises; of another one `person` is taken if it names that person, else
+    everybody is corrected as by other people's photos. Raises WeightsError, DataError for a file that is no such bank.
+    """
+    key = references.own and references.own.key, sha1(data).hexdigest(), person
+    return visit.memory.get("kept", key, lambda: _joined(visit, references, name, data, person))
+
+
+def _joined(visit: Visit, references: References, name: str, data: bytes, person: str) -> References:
+    kept = load_bank(name, visit.workshop.pipeline.base.fingerprint, data)
+    faces = faces_in(kept) if kept.faces is not None else []
+    bank = concatenate([kept, *([references.own.bank] if references.own else [])])
+    named = {person_key(one): one for one in bank.people}.get(person_key(person), "")
+    whose = named if bank.identity is None else AUTO
+    return References(Own(replace(bank, faces=None), whose), [*references.faces, *faces], references.problems)
 
 
 def packed(bank: ReferenceBank) -> bytes:

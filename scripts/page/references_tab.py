@@ -5,9 +5,10 @@ from datetime import date
 
 import streamlit as st
 
+from common.errors import UserError
 from scripts.page.cards import image_of, note, text_of
 from scripts.page.photos import Upload, Visit
-from scripts.page.references import References, age_at_photo, own_references, packed, photo_date
+from scripts.page.references import References, age_at_photo, own_references, packed, photo_date, with_kept
 from scripts.page.uploads import ask_for_uploads
 
 EARLIEST = date(1900, 1, 1)
@@ -20,7 +21,8 @@ INTRODUCTION = (
 def references_tab(visit: Visit) -> tuple[References, "st.delta_generator.DeltaGenerator"]:
     """The whole tab; the references in use, and where to say what they change."""
     uploads = ask_for_uploads("Drop dated photos of one person")
-    if not uploads:
+    kept = st.file_uploader("Or a bank kept here before (.npz)", "npz", key="kept bank")
+    if not uploads and kept is None:
         st.caption(INTRODUCTION)
         return References(None, [], {}), st.container()
     with st.container(horizontal=True):
@@ -28,11 +30,18 @@ def references_tab(visit: Visit) -> tuple[References, "st.delta_generator.DeltaG
         birth = st.date_input("Birth date", None, EARLIEST, date.today(), key="birth", width=200)
         recognised = st.checkbox("Correct only faces that look like these photos", True, key="recognised")
     told = st.container()
-    ages, places = ask_for_ages(visit, uploads, birth)
-    with st.spinner("Looking at the references …"):
-        references = own_references(visit, uploads, ages, person, recognised)
-    for number, sentence in references.problems.items():
-        places[number].html(note(sentence, bad=True))
+    references = References(None, [], {})
+    if uploads:
+        ages, places = ask_for_ages(visit, uploads, birth)
+        with st.spinner("Looking at the references …"):
+            references = own_references(visit, uploads, ages, person, recognised)
+        for number, sentence in references.problems.items():
+            places[number].html(note(sentence, bad=True))
+    if kept is not None:
+        try:
+            references = with_kept(visit, references, kept.name, kept.getvalue(), person)
+        except UserError as error:
+            told.html(note(str(error), bad=True))
     if references.own is not None:
         count = len(references.own.bank)
         told.html(note(f"{count} reference{'' if count == 1 else 's'} kept; what they change is said with the ages."))

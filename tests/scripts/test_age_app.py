@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -14,6 +15,7 @@ import skimage.data
 from PIL import ExifTags, Image
 
 from common.difference.bank import load_bank
+from common.errors import WeightsError
 from common.files import WEIGHTS
 from common.inference.estimates import Face
 from common.pipeline import AgePipeline
@@ -21,7 +23,7 @@ from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from scripts.age_app import main
 from scripts.page.cards import STYLE, photo_row, text_of
 from scripts.page.photos import Found, Upload, Visit, Workshop
-from scripts.page.references import NO_AGE, age_at_photo, own_references, packed
+from scripts.page.references import NO_AGE, References, age_at_photo, own_references, packed, with_kept
 from scripts.page.server import PAGE
 from tests.scripts.test_age_app_server import left, needs_streamlit, start_page
 
@@ -125,6 +127,16 @@ def test_own_references_move_an_age_as_the_kept_bank_does(workshop, portrait, tu
     )
     (face,) = workshop.pipeline.estimate(np.asarray(skimage.data.astronaut()), tmp_path / "kept.npz", "you")
     assert face.age == pytest.approx(moved[1], abs=0.01)
+    nothing = References(None, [], {})
+    again = with_kept(visit, nothing, "kept.npz", packed(kept.own.bank), "You")
+    assert visit.with_own([me], "full", again.own).faces[0].age == pytest.approx(moved[1], abs=0.01)
+    assert len(with_kept(visit, kept, "kept.npz", packed(kept.own.bank), "you").own.bank) == 4  # the same ones once
+    for data, told in (
+        (b"x" * 100, "kept.npz cannot be read as a reference bank"),
+        (packed(replace(kept.own.bank, fingerprint="0" * 40)), "kept.npz was made with other base weights"),
+    ):
+        with pytest.raises(WeightsError, match=told):
+            with_kept(visit, nothing, "kept.npz", data, "you")
 
 
 def test_references_near_the_estimates_are_said_to_change_little(workshop, portrait, turned):
@@ -232,7 +244,7 @@ def test_in_a_browser_each_tab_answers_and_another_visit_sees_nothing(
         page.get_by_role("tab", name="Album").click()
         album = [{"name": f"{2000 + n}-05-01.png", "mimeType": "image/png", "buffer": one.data}
                  for n, one in enumerate(turned)]  # fmt: skip
-        page.locator("input[type=file]").nth(2).set_input_files(album)
+        page.locator("input[type=file]").nth(3).set_input_files(album)
         expect(page.get_by_text("Download dates.csv")).to_be_visible(timeout=60_000)
         other = browser.new_context().new_page()
         other.goto(address)
