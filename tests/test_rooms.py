@@ -1,6 +1,7 @@
 """Data flows one way: scripts, pipelines, common; and inside common from the lower rooms to the higher ones."""
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,3 +64,11 @@ def test_no_import_points_up(path):
 )
 def test_an_import_that_points_up_is_seen(path, text):
     assert len(wrong(Path(path), text)) == 1
+
+
+def test_the_repository_holds_no_links():
+    """A link that is committed can replace a folder of somebody who pulls, ignored data in it too."""
+    command = ["git", "ls-files", "--stage"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(listed) > 300
+    assert [line for line in listed if line.startswith("120000")] == []
