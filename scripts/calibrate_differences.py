@@ -191,7 +191,7 @@ def run(arguments: argparse.Namespace) -> None:
     base = corrector.pipeline
     if arguments.data:
         faces = load_faces(corrector, arguments.data, CALIBRATED_ON)
-        made = calibrate(faces, load_calibrator(base.folder, "bypass").coefficients, base.fingerprint)
+        made = calibrate(faces, load_calibrator(base.folder, "bypass", base.fingerprint).coefficients, base.fingerprint)
         parts = (len(made.sitting), len(made.person), len(made.people))
         print(
             f"{save_change(made, arguments.weights)}: pairs within a year {parts[0]}, apart {parts[1]}, two {parts[2]}"

@@ -234,7 +234,7 @@ def run(arguments: argparse.Namespace, corrector: Corrector) -> None:
     _write(own, arguments.out / "own.csv")
     print("\n".join(curve_tables(own)))
     if arguments.interval is not None:
-        calibrator = load_calibrator(base.folder, "bypass")
+        calibrator = load_calibrator(base.folder, "bypass", base.fingerprint)
         held = held_by_intervals(user, spreads_of(arguments.folder, bank, base), calibrator, arguments.interval)
         _write(held, arguments.out / "coverage.csv")
         print("\n".join(["", *coverage_lines(held), ""]))

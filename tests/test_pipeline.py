@@ -12,6 +12,7 @@ import skimage.data
 from PIL import Image
 
 from common.base.intervals import IntervalCalibrator, save_calibrators
+from common.base.weight_files import fingerprint
 from common.data.manifest import load_prepared
 from common.data.predictions import read_predictions
 from common.errors import DataError, ImageError, WeightsError
@@ -84,8 +85,8 @@ def test_crops_of_any_size_are_estimated_and_in_their_order(released, photos):
 def test_own_references_correct_as_the_command_does(diff_weights, synthetic_set, tmp_path):
     shutil.copytree(diff_weights, tmp_path / "weights")
     diff_weights = tmp_path / "weights"
-    calibrator = IntervalCalibrator([1.0, 0.0, 0.0, 0.0, 0.5], np.linspace(0, 3, 50).round(4).tolist())
-    save_calibrators(diff_weights / "base", {"bypass": calibrator})
+    calibrator = IntervalCalibrator([1.0, 0.0, 0.0, 0.0, 0.5], [np.linspace(0, 3, 99).round(4).tolist()] * 8)
+    save_calibrators(diff_weights / "base", {"bypass": calibrator}, fingerprint(diff_weights / "base"))
     pipeline = AgePipeline.from_weights(diff_weights, "cpu")
     bank = pipeline.corrector.bank.rows(np.arange(60))
     biased = replace(bank, ages=bank.ages + 25, id=np.char.add("own", bank.id), person=np.full(60, "anna"))

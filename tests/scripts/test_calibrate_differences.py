@@ -79,7 +79,8 @@ def test_the_difference_is_said_in_words(ages, said):
 @pytest.fixture(scope="module")
 def weights(diff_weights, synthetic_set, tmp_path_factory):
     """Tiny weights with a calibration of differences."""
-    save_calibrators(diff_weights / "base", {"bypass": IntervalCalibrator([1.5, 0, 0, 0, 0], [1.0])})
+    calibrator = IntervalCalibrator([1.5, 0, 0, 0, 0], [[1.0]] * 8)
+    save_calibrators(diff_weights / "base", {"bypass": calibrator}, fingerprint(diff_weights / "base"))
     assert load_prepared(synthetic_set).manifest["person"].nunique() > 20
     assert main(["--data", str(synthetic_set), "--weights", str(diff_weights)]) == 0
     made = load_change(diff_weights, fingerprint(diff_weights / "base"))
