@@ -12,8 +12,8 @@ bank (the person's other photos, those of the face's own age left out: two photo
 Then 1, 2, 3, 5 and 10 own photos drawn at random, alone and upon a domain bank, by the mixed model and by the plain
 methods it has to beat; the coverage of intervals by decade; and a curve over domain banks of 0, 1, 2, 5 … references.
 --simulate makes a domain of its own of a set: all its images grey, blurred, of a warm cast, or dark. The constants are
-those beside the base's weights (scripts/release/fit_own_references.py). Writes predictions.csv, own.csv, coverage.csv,
-curve.csv and curve.png.
+those beside the base's weights (scripts/release/fit_own_references.py). Writes predictions.csv, own.csv.gz,
+coverage.csv, curve.csv and curve.png.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import pandas as pd
 from common.base.intervals import load_calibrator
 from common.base.prediction import spread
 from common.data.manifest import SPLITS, load_prepared
-from common.data.predictions import read_csv
+from common.data.predictions import read_csv, write_table
 from common.difference.bank import ReferenceBank
 from common.difference.corrector import Corrector, Faces
 from common.difference.embedded import embed
@@ -229,25 +229,21 @@ def run(arguments: argparse.Namespace, corrector: Corrector) -> None:
         print("\n".join(recognition_lines(bank, arguments.auto)))
     faces = Faces(bank.embeddings.astype(np.float32), bank.estimates, bank.id, bank.person)
     full = corrector.correct(faces, votes=False).age
-    _write(evaluate(user, full, arguments.auto), arguments.out / "predictions.csv")
+    write_table(evaluate(user, full, arguments.auto), arguments.out / "predictions.csv", 3)
     own = own_curve(bank, user.settings)
-    _write(own, arguments.out / "own.csv")
+    write_table(own, arguments.out / "own.csv.gz", 3)
     print("\n".join(curve_tables(own)))
     if arguments.interval is not None:
         calibrator = load_calibrator(base.folder, "bypass", base.fingerprint)
         held = held_by_intervals(user, spreads_of(arguments.folder, bank, base), calibrator, arguments.interval)
-        _write(held, arguments.out / "coverage.csv")
+        write_table(held, arguments.out / "coverage.csv", 3)
         print("\n".join(["", *coverage_lines(held), ""]))
     gains = curve(user)
-    _write(gains, arguments.out / "curve.csv")
+    write_table(gains, arguments.out / "curve.csv", 3)
     title = f"{arguments.folder.name} {arguments.simulate or ''}: {len(bank)} faces"
     draw_curve(gains, own, title, arguments.out / "curve.png")
     print(gains.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     print(f"written: {arguments.out}")
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, float_format="%.3f")
 
 
 def run_simulated(arguments: argparse.Namespace, settings: EffectSettings) -> None:
