@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from common.base.intervals import IntervalCalibrator, bounds
-from common.difference.own_references import OwnAges, UserReferences
+from common.difference.own_references import UserReferences
 from common.evaluation.tables import markdown
 
 EDGES = (0, 10, 20, 30, 40, 50, 60, 70, 121)
@@ -34,12 +34,8 @@ def held_by_intervals(
     half = calibrator.half_width(estimate, spread, probability)
     parts = [_held("none", estimate, half, truth)]
     for name, ages in zip(("other people", "+ the person's own"), user.leave_one_out(), strict=True):
-        parts.append(_held(name, ages.age, half * _factor(user, estimate, ages, probability), truth))
+        parts.append(_held(name, ages.age, half * user.width_factor(estimate, ages, probability), truth))
     return pd.concat(parts, ignore_index=True)
-
-
-def _factor(user: UserReferences, estimate: np.ndarray, ages: OwnAges, probability: float) -> np.ndarray:
-    return user.width_factor(estimate, ages, probability)
 
 
 def _held(name: str, age: np.ndarray, half: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
