@@ -2,27 +2,13 @@
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from common.base.intervals import IntervalCalibrator, bounds
 from common.difference.own_references import UserReferences
 from common.evaluation.tables import markdown
 
 EDGES = (0, 10, 20, 30, 40, 50, 60, 70, 121)
-Z = 1.959964  # of 95 %
-
-
-def wilson(held: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (Wilson, "Probable Inference", JASA 1927).
-
-    Examples
-    --------
-    >>> [round(end, 3) for end in wilson(90, 100)]
-    [0.826, 0.945]
-    """
-    share, square = held / count, Z**2 / count
-    middle = (share + square / 2) / (1 + square)
-    half = Z * float(np.sqrt(share * (1 - share) / count + square / (4 * count))) / (1 + square)
-    return middle - half, middle + half
 
 
 def held_by_intervals(
@@ -50,7 +36,7 @@ def coverage_lines(table: pd.DataFrame) -> list[str]:
     for name, part in table.groupby("references", sort=False):
         decades = pd.cut(part["age"], EDGES, right=False)
         for label, one in [("all", part), *part.groupby(decades, observed=True)]:
-            low, high = wilson(int(one["held"].sum()), len(one))
+            low, high = binomtest(int(one["held"].sum()), len(one)).proportion_ci(method="wilson")
             where = label if label == "all" else f"{label.left:.0f}-{label.right - 1:.0f}"
             share = f"{100 * one['held'].mean():.1f} ({100 * low:.1f} to {100 * high:.1f})"
             rows.append([name, where, len(one), share, f"{one['width'].mean():.1f}"])
