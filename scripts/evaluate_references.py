@@ -30,7 +30,7 @@ from common.data.manifest import SPLITS, load_prepared
 from common.data.predictions import read_csv, write_table
 from common.difference.bank import ReferenceBank
 from common.difference.corrector import Corrector, Faces
-from common.difference.embedded import embed
+from common.difference.embedded import embed, estimator
 from common.difference.own_references import UserReferences
 from common.difference.own_settings import EffectSettings, load_settings
 from common.difference.weights import base_of
@@ -100,7 +100,7 @@ def read_bank(arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline) 
         raise DataError(f"{arguments.folder} has no face of exact age in split '{arguments.split}'.")
     change = SIMULATIONS.get(arguments.simulate, lambda crop: crop)
     crops = np.stack([change(prepared.crops[row]) for row in manifest.index])
-    embeddings, estimates = embed(pipeline.model, crops, 0, 0.0, 0)
+    embeddings, estimates = embed(estimator(pipeline), crops, 0, 0.0, 0)
     ids, persons = (manifest[name].to_numpy(str) for name in ("id", "person"))
     ages, seen = manifest["age"].to_numpy(np.float32), np.zeros(len(manifest), bool)
     return ReferenceBank(

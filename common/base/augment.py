@@ -130,17 +130,19 @@ def recolour(images: Tensor, options: Augmentation, generator: torch.Generator) 
 
 
 def compress(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
-    """Round the 8x8 cosine coefficients of some images [B, 3, I, I] as JPEG does; I must be a multiple of 8."""
+    """Round the 8x8 cosine coefficients of some images [B, 3, I, I] as JPEG does, an edge repeated to fill blocks."""
     chosen = _chosen(images, options.jpeg_probability, generator)
     quality = torch.rand(len(images), generator=generator, device=images.device)  # [B]
-    blocks = images.unfold(2, 8, 8).unfold(3, 8, 8)  # [B, 3, I/8, I/8, 8, 8]
+    size = images.shape[-1]
+    whole = F.pad(images, (0, -size % 8, 0, -size % 8), mode="replicate")  # [B, 3, J, J], J a multiple of 8
+    blocks = whole.unfold(2, 8, 8).unfold(3, 8, 8)  # [B, 3, J/8, J/8, 8, 8]
     transform = _cosines(images.device)  # [8, 8]
     frequency = torch.arange(8, device=images.device)
     step = (2 + frequency[:, None] + frequency[None, :]) / 255  # [8, 8] coarser for finer detail
     step = step * (1 + 7 * quality.square())[:, None, None, None, None, None]  # [B, 1, 1, 1, 8, 8]
     coefficients = transform @ blocks @ transform.T
-    blocks = transform.T @ ((coefficients / step).round() * step) @ transform  # [B, 3, I/8, I/8, 8, 8]
-    rounded = blocks.permute(0, 1, 2, 4, 3, 5).reshape(images.shape)  # [B, 3, I, I]
+    blocks = transform.T @ ((coefficients / step).round() * step) @ transform  # [B, 3, J/8, J/8, 8, 8]
+    rounded = blocks.permute(0, 1, 2, 4, 3, 5).reshape(whole.shape)[..., :size, :size]  # [B, 3, I, I]
     return torch.where(chosen, rounded.clamp(0, 1), images)
 
 

@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from common.base.augment import Augmentation, augment
-from common.base.model import BAR, central_view, estimate
+from common.base.config import BARConfig
+from common.base.model import BAR, BAROutput, Estimator, central_view, estimate
+from common.base.onnx import OnnxBase
 from common.base.regressor import AgePredictBasicPipeline
 from common.base.weights import trained_on
 from common.data.labels import GROUP_PREFIX, SET_MARK, is_group
@@ -72,13 +75,29 @@ class Views:
     seed: int = 0
 
 
+class GraphEstimator:
+    """The ONNX graph of a base regressor, called as the network in torch is."""
+
+    def __init__(self, graph: OnnxBase, config: BARConfig):
+        self.graph, self.config = graph, config
+
+    def __call__(self, images: Tensor) -> BAROutput:
+        """What the graph says of images [B, 3, I, I] float in 0..1."""
+        return BAROutput(*map(torch.from_numpy, self.graph(images.numpy())))
+
+
+def estimator(pipeline: AgePredictBasicPipeline) -> Estimator:
+    """The graph of a base where it has one (on a CPU, twice as fast), else its network."""
+    return pipeline.model if pipeline.graph is None else GraphEstimator(pipeline.graph, pipeline.config)
+
+
 @torch.inference_mode()
-def embed(model: BAR, crops: np.ndarray, views: int, strength: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def embed(model: Estimator, crops: np.ndarray, views: int, strength: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings [1 + views, N, E] float16 and estimates [1 + views, N] float32 (years) of crops [N, S, S, 3].
 
     View 0 is undisturbed, the others are augmented with `strength` times the default; the seed decides how.
     """
-    device = next(model.parameters()).device
+    device = next(model.parameters()).device if isinstance(model, BAR) else torch.device("cpu")
     options = Augmentation().scaled(strength)
     embeddings = np.empty((1 + views, len(crops), model.config.embedding_size), np.float16)
     estimates = np.empty((1 + views, len(crops)), np.float32)
@@ -133,7 +152,7 @@ def cached(pipeline: AgePredictBasicPipeline, prepared: PreparedSet, rows: np.nd
         pass
     chosen = prepared.crops[rows]
     made = Cached(
-        *embed(pipeline.model, chosen, views.count, views.strength, views.seed),
+        *embed(estimator(pipeline), chosen, views.count, views.strength, views.seed),
         components(len(rows), duplicate_pairs(chosen)).astype(np.int64),
     )
     try:

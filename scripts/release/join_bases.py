@@ -62,10 +62,13 @@ def join(first: BAR, second: BAR, part: float = 0.5) -> BAR:
 
 @torch.no_grad()
 def exchange(first: BAR, joined: BAR, before: BAR, part: float) -> BAR:
-    """The joined BAR with `first` in the place of `before`, which it was joined of; raises WeightsError."""
+    """The joined BAR with `first` in the place of `before`, which it was joined of; raises WeightsError.
+
+    In it `first` reads at the resolution of the window, not at its own input_size.
+    """
     if joined.config.backbone != "two_networks" or first.config.backbone != "mobilefacenet":
         raise WeightsError("Only the base of mobilefacenet in a joined base can be exchanged.")
-    alike = ("head", "min_age", "max_age", "crop_size", "embedding_size", "input_size", "crop_fraction", "crop_rise")
+    alike = ("head", "min_age", "max_age", "crop_size", "embedding_size", "crop_fraction", "crop_rise")
     if any(getattr(before.config, key) != getattr(first.config, key) for key in alike):
         raise WeightsError("The new base must be of the size, head and ages of the one that it takes the place of.")
     exchanged = BAR(replace(joined.config, decode=first.config.decode)).eval()

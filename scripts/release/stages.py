@@ -24,7 +24,7 @@ ARCHIVES = (
 )  # fmt: skip
 BEFORE = "e5684ef"  # a commit of the release that RESULTS.md compares with
 
-APPARENT, REAL = [UTKFACE, FAIRFACE], [UTKFACE, PUBLIC, FAIRFACE]  # data of the base's trainings
+APPARENT, REAL = [UTKFACE, FAIRFACE], [UTKFACE, PUBLIC, FAIRFACE]  # training data: ages as guessed, real ones too
 AGAIN = ["--learning-rate", "0.0006", "--patience", "10"]
 TAUGHT = ["--teacher", TEACHER, "--teacher-weight", "0.6", "--train-size", "96"]
 LARGER = ["--preset", "large", "--teacher", TEACHER, "--teacher-weight", "0.5"]
@@ -44,10 +44,8 @@ EPOCHS = {  # by budget; a training that is not named takes its preset's
     "cpu": {"base": 10, "taught": 6, "large_again": 6, "real": 5},
     "gpu": {"start": 27, "base": 27, "taught": 18, "large": 24, "large_again": 18, "real": 5},
 }
-HEAD = [  # the released base's embedding and age head, trained on; empty: the weights of "real" are released
-    "--limit", "6000", "--epochs", "8", "--balance", "0.4", "--set-balance", "0.3", "--interval-fraction", "0.3",
-    "--decode", "median",
-]  # fmt: skip
+HEAD = ["--epochs", "8", "--balance", "0.4", "--set-balance", "0.5", "--decode", "median"]  # embedding and age head
+MEAN = ["--part", "0.2", "--input-size", "92"]  # of the start in the released base; the side at which it reads
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def stages(sources: Path, budget: str) -> list[Stage]:
         Stage("compared", [["scripts/release/compare_releases.py", "--before", BEFORE, "--sources", str(sources)]],
               reads=("weights/*/predictions/*.csv.gz",)),
         Stage("controls", controls(), reads=models(*RELEASES)),
-        Stage("sweep", [[f"{DIFF}/{DIFF}__sweep.py", "--data", *APPARENT, "--runs", f"{RUNS}/difference", "--seeds",
+        Stage("sweep", [[f"{DIFF}/{DIFF}__sweep.py", "--data", *REAL, "--runs", f"{RUNS}/difference", "--seeds",
                          "1", "--out", f"weights/{DIFF}/sweep.csv"]], reads=models(BASE)),
         Stage("images", [["scripts/demo.py", "--out", "docs"], ["scripts/release/screenshots.py", "--out", "docs"]],
               reads=models(BASE, DIFF, ALBUM)),
@@ -129,21 +127,29 @@ def base_training(name: str, budget: str) -> Stage:
     command = [f"{BASE}/{BASE}__main.py", "--data", *data, *words]
     command += ["--init-weights", f"@{begins}/{BASE}"] if begins else []
     command += ["--epochs", str(EPOCHS[budget][name])] if name in EPOCHS[budget] else []
-    released = BASE if name == "real" and not HEAD else ""
-    return Stage(name, [[*command, "--runs", f"{RUNS}/{name}"]], (name, BASE), released)
+    return Stage(name, [[*command, "--runs", f"{RUNS}/{name}"]], (name, BASE))
 
 
 def last_layers() -> list[Stage]:
-    """The stage that trains the last layers of the released base on, if there is one."""
-    command = ["scripts/release/retrain_head.py", *REAL, "--base", f"@real/{BASE}", *HEAD]
-    command += ["--out", f"{RUNS}/head/{BASE}/head"]
-    return [Stage("head", [command], ("head", BASE), BASE)] if HEAD else []
+    """Stages that train the last layers of both bases on with real ages, and the mean with the start: the release."""
+    command = {
+        name: ["scripts/release/retrain_head.py", *REAL, "--base", base, *HEAD, "--limit", limit, "--out",
+               f"{RUNS}/{name}/{BASE}/head"]
+        for name, base, limit in (("large_head", f"@large_again/{BASE}", "6000"), ("head", f"@real/{BASE}", "9000"))
+    }  # fmt: skip
+    mean = ["scripts/release/average_weights.py", f"@head/{BASE}", f"@taught/{BASE}", *MEAN, "--out",
+            f"{RUNS}/mean/{BASE}/mean/weights"]  # fmt: skip
+    return [
+        Stage("large_head", [command["large_head"]], ("large_head", BASE)),
+        Stage("head", [command["head"]], ("head", BASE)),
+        Stage("mean", [mean], ("mean", BASE), BASE),
+    ]
 
 
 def joined() -> Stage:
     """The base of two networks: the released one and EdgeFace's (without a run of it, that in weights/), its graph."""
     target = f"weights/{BASE}{LARGE}"
-    join = ["scripts/release/join_bases.py", f"weights/{BASE}", f"@large_again/{BASE}?{target}", "--out", target]
+    join = ["scripts/release/join_bases.py", f"weights/{BASE}", f"@large_head/{BASE}?{target}", "--out", target]
     return Stage("joined", [join, ["scripts/export_onnx.py", "--weights", target]])
 
 
@@ -152,12 +158,12 @@ def differences() -> list[Stage]:
     graph, large = ["scripts/export_onnx.py", "--weights", f"weights/{DIFF}"], f"weights/{BASE}{LARGE}"
     words = {pipeline: [f"{pipeline}/{pipeline}__main.py", "--data"] for pipeline in (DIFF, EP3, RANGES)}
     runs, runs_large = ["--runs", f"{RUNS}/difference"], ["--runs", f"{RUNS}/difference_large"]
-    larger = [*words[DIFF], *APPARENT, "--base-weights", large, "--embedding-size", "512", *runs_large]
+    larger = [*words[DIFF], *REAL, "--base-weights", large, "--embedding-size", "512", *runs_large]
     return [
-        Stage("difference", [[*words[DIFF], *APPARENT, *runs]], ("difference", DIFF), DIFF, models(BASE)),
+        Stage("difference", [[*words[DIFF], *REAL, *runs]], ("difference", DIFF), DIFF, models(BASE)),
         Stage("difference_graph", [graph], reads=models(DIFF)),
-        Stage("ep3", [[*words[EP3], *APPARENT, *runs]], ("difference", EP3), EP3, models(BASE)),
-        Stage("ranges", [[*words[RANGES], UTKFACE, *runs]], ("difference", RANGES), RANGES, models(BASE, DIFF)),
+        Stage("ep3", [[*words[EP3], *REAL, *runs]], ("difference", EP3), EP3, models(BASE)),
+        Stage("ranges", [[*words[RANGES], UTKFACE, PUBLIC, *runs]], ("difference", RANGES), RANGES, models(BASE, DIFF)),
         Stage("difference_large", [larger], ("difference_large", DIFF), f"{DIFF}{LARGE}"),
         Stage("difference_large_graph", [[*graph[:-1], f"weights/{DIFF}{LARGE}"]]),
     ]
@@ -212,7 +218,7 @@ def report(weights: str) -> list[str]:
 def controls() -> list[list[str]]:
     """Commands of the further tables in the READMEs of the pipelines."""
     folder, test = f"weights/{DIFF}", ["--split", "test", "--out"]
-    data = ["--data", *APPARENT, "--runs"]
+    data = ["--data", *REAL, "--runs"]
     return [
         ["scripts/evaluate_references.py", FGNET, "--auto", "0.01", "--out", f"{folder}/references_fgnet_dev"],
         [f"{DIFF}/{DIFF}__infer.py", "--data", UTKFACE, "--out", "out/differences"],

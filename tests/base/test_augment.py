@@ -120,3 +120,6 @@ def test_compression_keeps_flat_blocks_loses_fine_detail_and_rounds_to_the_state
     images = torch.rand(4, 3, 16, 16, generator=drawn(1)) * 0.4 + 0.3
     error = (compress(images, options, drawn(0)) - images).abs()
     assert 0.001 < error.mean() < 0.12
+    part = compress(images[..., :12, :12], options, drawn(0))  # whole blocks do not change, the rest is completed
+    assert torch.equal(part[..., :8, :8], compress(images, options, drawn(0))[..., :8, :8])
+    assert part.shape == (4, 3, 12, 12) and 0.001 < (part - images[..., :12, :12])[..., 8:, 8:].abs().mean() < 0.12
