@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from common.base.weight_files import CONFIG_FILE, SETTINGS_FILE, verified, vouch, writing
+from common.base.weight_files import CONFIG_FILE, SETTINGS_FILE, fingerprint, verified, vouch, writing
 from common.data.labels import OLDEST
 from common.errors import WeightsError
 from common.files import write_whole
 
 LARGEST = 2**16  # bytes of that file
+MADE_BY = "make it with scripts/release/fit_own_references.py"
 KNEE, FLAT = 5.0, 35.0  # years
 N_KNOTS = 9
 CENTRE = 3.5  # of the scale, where an offset is meant: 28 years
@@ -118,23 +119,30 @@ def knot_weights(scaled: np.ndarray) -> np.ndarray:
 
 
 def load_settings(folder: str | Path) -> EffectSettings:
-    """The constants in a folder of weights (those of EffectSettings where it has none); raises WeightsError."""
+    """The constants in a folder of base weights (those of EffectSettings where it has none).
+
+    Raises WeightsError for a file that is broken or was fitted to other weights.
+    """
     path = Path(folder) / SETTINGS_FILE
     if not path.exists():
         return EffectSettings()
     try:
-        stated = json.loads(verified(path, LARGEST))["settings"]
-        return EffectSettings(**stated | {"scores": tuple(stated["scores"])})
+        said = json.loads(verified(path, LARGEST))
+        stated, base = said["settings"], str(said["base"])
+        settings = EffectSettings(**stated | {"scores": tuple(stated["scores"])})
+        if base != fingerprint(folder):
+            raise WeightsError(f"{path} was fitted to another base ({base[:8]}); {MADE_BY}.")
+        return settings
     except WeightsError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        made = "make it with scripts/release/fit_own_references.py"
-        raise WeightsError(f"{path} holds no constants of own references ({error}); {made}.") from None
+        raise WeightsError(f"{path} holds no constants of own references ({error}); {MADE_BY}.") from None
 
 
 def save_settings(folder: Path, settings: EffectSettings, notes: dict) -> None:
-    """Write the constants, and notes on what they were fitted to, beside the weights."""
+    """Write the constants, the fingerprint of the base beside them, and notes on what they were fitted to."""
+    said = {"settings": asdict(settings), "base": fingerprint(folder), **notes}
     with writing(folder):
-        write_whole(folder / SETTINGS_FILE, json.dumps({"settings": asdict(settings), **notes}, indent=1) + "\n")
+        write_whole(folder / SETTINGS_FILE, json.dumps(said, indent=1) + "\n")
     if (folder / CONFIG_FILE).is_file():
         vouch(folder, SETTINGS_FILE)

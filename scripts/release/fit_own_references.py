@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
             raise DataError(f"Only {len(people)} people with several photos outside split base; {FEW} are needed.")
         fitted = fit_variances(people, EffectSettings())
         fitted = replace(fitted, scores=scores_of(sets, fitted))
-        notes = {"base": base.fingerprint, "people": len(people), "photos": sum(len(one[0]) for one in people)}
+        notes = {"people": len(people), "photos": sum(len(one[0]) for one in people)}
         save_settings(arguments.weights, fitted, notes | {"commit": git_commit()})
     except UserError as error:
         print(f"fit_own_references: {error}", file=sys.stderr)

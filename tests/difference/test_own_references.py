@@ -170,8 +170,12 @@ def test_constants_are_written_and_refused_if_they_cannot_be(tmp_path):
     for folder in (tmp_path, tmp_path / "broken"):
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(b"a base")
     save_settings(tmp_path, fitted, {"people": 3})
     assert load_settings(tmp_path) == fitted
+    (tmp_path / "model.safetensors").write_bytes(b"another base")
+    with pytest.raises(WeightsError, match="fitted to another base"):
+        load_settings(tmp_path)
     for key, value in (("noise", -1), ("noise", "x"), ("scores", [2, 1]), ("unknown", 1)):
         stated = json.loads((tmp_path / SETTINGS_FILE).read_text())
         stated["settings"][key] = value
