@@ -4,6 +4,8 @@ from dataclasses import FrozenInstanceError, asdict
 import pytest
 
 from AgeRegBaseline.AgeRegBaseline__config import PRESETS, AgeRegBaselineConfig, parse_arguments
+from common.base.weight_files import read_settings
+from common.files import WEIGHTS
 from common.training.config import read_config
 
 
@@ -21,6 +23,13 @@ def test_defaults_are_the_released_preset():
     assert config == AgeRegBaselineConfig() and config.backbone == "mobilefacenet" and config.input_size == 88
     assert (options.data, options.resume, options.preset) == ([], None, "released")
     assert list(PRESETS) == ["released", "finetune", "large", "vgg16_kl"]
+
+
+def test_fine_tuning_begins_with_what_the_released_weights_see():
+    released = read_settings(WEIGHTS / "AgeRegBaseline")["model"]
+    config = parse_arguments(["--preset", "finetune", "--init-weights", "weights/AgeRegBaseline"])[0]
+    for key in ("input_size", "crop_size", "crop_fraction", "crop_rise", "backbone", "head", "embedding_size"):
+        assert getattr(config, key) == released[key], key
 
 
 def test_preset_then_file_then_command_line(tmp_path):
