@@ -114,7 +114,6 @@ class AgeRegBaselineConfig(BARConfig):
     def __post_init__(self):
         super().__post_init__()
         beyond = (self.min_age, self.max_age) != (0, 100)
-        sizes = (self.input_size, self.train_size)
         for wrong, message in (
             (
                 self.precision not in PRECISIONS,
@@ -131,10 +130,6 @@ class AgeRegBaselineConfig(BARConfig):
                 "A teacher teaches distributions over the ages 0 to 100; the head cannot learn them.",
             ),
             (not 0 <= self.teacher_weight <= 1, f"teacher_weight must be in [0, 1], not {self.teacher_weight}."),
-            (
-                any(size % 8 for size in sizes),
-                "input_size and train_size must be multiples of 8, not {} and {}.".format(*sizes),
-            ),
             (self.frozen_layers < 0, f"frozen_layers must not be negative, but is {self.frozen_layers}."),
             (self.train_size < 0, f"train_size must be a side in pixels, or 0 for input_size; not {self.train_size}."),
             (not 0 <= self.balance <= 1, f"balance must be in [0, 1], not {self.balance}."),
