@@ -1,4 +1,4 @@
-"""The age of one aligned crop by a graph, without this repository: python scripts/estimate_with_onnx.py GRAPH CROP."""
+"""The age of one aligned crop by a graph, without this repository: estimate_with_onnx.py GRAPH CROP."""
 
 import sys
 
@@ -7,12 +7,13 @@ import onnxruntime  # ORT_DISABLE_TELEMETRY=1 in the environment keeps it off th
 from PIL import Image
 
 session = onnxruntime.InferenceSession(sys.argv[1])  # weights/AgeRegBaseline/model.onnx
-said = session.get_modelmeta().custom_metadata_map  # crop_fraction, crop_rise, input_size, alignment, ages, decode …
-crop = np.asarray(Image.open(sys.argv[2]).convert("RGB"), np.float32) / 255  # [S, S, 3], aligned, S = 128
+said = session.get_modelmeta().custom_metadata_map  # crop_fraction, alignment, ages, decode …
+crop = np.asarray(Image.open(sys.argv[2]).convert("RGB"), np.float32) / 255  # [S, S, 3], aligned
 side, size = len(crop), int(said["input_size"])
-margin, rise = round(side * (1 - float(said["crop_fraction"])) / 2), round(side * float(said["crop_rise"]))
-crop = np.pad(crop, ((side, side), (side, side), (0, 0)), "edge")  # the view of -large reaches beyond the crop
-crop = crop[side + margin - rise : 2 * side - margin - rise, side + margin : 2 * side - margin]
-view = [Image.fromarray(crop[..., i]).resize((size, size), Image.Resampling.BILINEAR) for i in range(3)]
-age, log_probs, embedding = session.run(None, {"images": np.stack(view)[None]})  # images [1, 3, size, size] RGB, 0..1
+margin = round(side * (1 - float(said["crop_fraction"])) / 2)
+top = side + margin - round(side * float(said["crop_rise"]))
+crop = np.pad(crop, ((side, side), (side, side), (0, 0)), "edge")  # -large looks beyond the crop
+crop = crop[top : top + side - 2 * margin, side + margin : 2 * side - margin]
+layers = [Image.fromarray(layer).resize((size, size), 2) for layer in crop.transpose(2, 0, 1)]
+age, log_probs, embedding = session.run(None, {"images": np.stack(layers)[None]})  # RGB, 0..1
 print(f"{age[0]:.4f}")

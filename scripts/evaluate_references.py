@@ -81,6 +81,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu or cuda")
     add("--out", type=Path, default=Path("out/references"), metavar="DIR", help="folder to write (out/references)")
     add("--table", type=Path, metavar="CSV", help="only print the table of stored predictions")
+    add("--own", type=Path, metavar="CSV", help="only print the errors by number of own photos of a stored own.csv.gz")
+    add("--coverage", type=Path, metavar="CSV", help="only print the coverage of stored intervals")
     add("--curves", type=Path, nargs="+", metavar="CSV", help="only print the errors of stored curves")
     return parser.parse_args(argv)
 
@@ -220,6 +222,13 @@ def curve_lines(curves: list[Path]) -> list[str]:
     return markdown(["set", "without", *shown], rows)
 
 
+def stored_lines(arguments: argparse.Namespace) -> list[str]:
+    """Markdown tables of what an earlier run stored; raises DataError if a file cannot be read."""
+    lines = curve_lines(arguments.curves) if arguments.curves else []
+    lines += curve_tables(read_csv(arguments.own, dtype={"person": str})) if arguments.own else []
+    return lines + (["", *coverage_lines(read_csv(arguments.coverage))] if arguments.coverage else [])
+
+
 def run(arguments: argparse.Namespace, corrector: Corrector) -> None:
     """Evaluate a prepared folder and write everything; raises DataError if it names no persons."""
     bank, base = read_bank(arguments, corrector.pipeline), corrector.pipeline
@@ -256,8 +265,8 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; exit status 0 done, 2 nothing could be done."""
     arguments = parse_arguments(argv)
     try:
-        if arguments.curves:
-            print("\n".join(curve_lines(arguments.curves)))
+        if arguments.curves or arguments.own or arguments.coverage:
+            print("\n".join(stored_lines(arguments)))
             return 0
         if arguments.interval is not None and arguments.simulate:
             raise DataError("--interval is of the faces as they are; leave out --simulate.")

@@ -220,7 +220,10 @@ def controls() -> list[list[str]]:
     folder, test = f"weights/{DIFF}", ["--split", "test", "--out"]
     data = ["--data", *REAL, "--runs"]
     return [
-        ["scripts/evaluate_references.py", FGNET, "--auto", "0.01", "--out", f"{folder}/references_fgnet_dev"],
+        ["scripts/evaluate_references.py", FGNET, "--auto", "0.01", "--interval", "0.9", "--out",
+         f"{folder}/references_fgnet_dev"],
+        ["scripts/evaluate_references.py", PUBLIC, "--held-out", "--interval", "0.9", "--out",
+         f"{folder}/references_publicfigures"],
         [f"{DIFF}/{DIFF}__infer.py", "--data", UTKFACE, "--out", "out/differences"],
         [f"{RANGES}/{RANGES}__infer.py", "--data", UTKFACE, "--out", f"weights/{RANGES}/classes", "--gzip"],
         [f"{EP3}/{EP3}__controls.py", *data, f"{RUNS}/difference", *test, f"weights/{EP3}/controls.csv.gz"],

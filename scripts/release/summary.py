@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.data.predictions import read_predictions
+from common.data.predictions import read_csv, read_predictions
 from common.errors import DataError, UserError
-from common.evaluation.metrics import estimated
+from common.evaluation.metrics import estimated, paired_bootstrap
 from common.evaluation.tables import DASH, markdown
 from common.files import WEIGHTS
+from scripts.references.ladder import MODEL
 
 SETS = {  # test set: heading
     "utkface_test": "UTKFace test",
@@ -29,13 +30,15 @@ SETS = {  # test set: heading
 }
 WAYS = {  # folder of weights/: what it is in the table
     "AgeRegBaseline": "base",
-    "DiffPipeline6": "base + training references (default)",
+    "DiffPipeline6": "full (default): training references",
     "AgeRegBaseline-large": "base, `-large`",
-    "DiffPipeline6-large": "base + training references, `-large`",
+    "DiffPipeline6-large": "full, `-large`",
 }
+CONTROL, CONTROL_NAME = "(a) no references", "its control: the head without references"
+OWN_COUNTS = (1, 2, 3, 5, 10)
 OWN = {  # variant of scripts/evaluate_references.py: what it is in the table
-    "domain bank": "default + other people's dated photos of the kind",
-    "domain + personal bank": "default + the person's own dated photos too",
+    "domain bank": "base + other people's photos of the kind",
+    "domain + personal bank": "base + those and the person's own",
 }
 ALBUM = "album, all ages: album"  # row of AlbumPipeline__infer.py
 FEWEST = 5  # faces of a cell
@@ -51,34 +54,85 @@ def exact_errors(path: Path) -> pd.DataFrame:
 
 
 def way_row(folder: str, name: str) -> list[str]:
-    """Name, MAE on each of SETS and milliseconds per crop of released weights; a dash where nothing is stored."""
+    """Name, MAE on each of SETS and milliseconds per crop of released weights; a dash where nothing is stored.
+
+    What corrects the base has the interval of its gain over it in brackets.
+    """
     cells = [name]
     for key in SETS:
         path = WEIGHTS / folder / "predictions" / f"{key}.csv.gz"
-        cells.append(f"{exact_errors(path)['error'].abs().mean():.2f}" if path.is_file() else DASH)
+        table = exact_errors(path) if path.is_file() else None
+        cells.append(DASH if table is None else f"{table['error'].abs().mean():.2f}{gain_over_base(table)}")
     metrics = WEIGHTS / folder / "metrics.json"
     speed = json.loads(metrics.read_text()).get("speed", {}) if metrics.is_file() else {}
     return [*cells, str(speed.get("ms_per_crop_one_core", DASH))]
 
 
-def fgnet_row(name: str, error: float) -> list[str]:
-    """A row that is measured on FG-NET alone."""
-    return [name, *(f"{error:.2f}" if key == "fgnet_dev" else DASH for key in SETS), DASH]
+def gain_over_base(table: pd.DataFrame) -> str:
+    """' (+0.01 to +0.09)', the interval of the gain (years) over the base; '' if nothing is corrected."""
+    base = pd.to_numeric(table["base_age"], errors="coerce").to_numpy(float)
+    if np.array_equal(base, table["age"].to_numpy(float)):
+        return ""
+    return interval_of(base - table["true_age_min"].astype(float), table["error"], table["person"])
+
+
+def interval_of(before: pd.Series, after: pd.Series, person: pd.Series) -> str:
+    """' (+0.01 to +0.09)': the 95 % interval of the gain (years) between errors of the same faces [N]."""
+    gain = paired_bootstrap(before.to_numpy(float), after.to_numpy(float), person.fillna("").to_numpy(str))
+    return f" ({gain['low']:+.2f} to {gain['high']:+.2f})"
+
+
+def one_set_row(name: str, key: str, cell: str) -> list[str]:
+    """A row that is measured on one of SETS alone."""
+    return [name, *(cell if one == key else DASH for one in SETS), DASH]
+
+
+def control_row() -> list[str]:
+    """The head of DiffPipeline6 trained and used without references: UTKFace test, gain over the base."""
+    table = read_csv(stored("DiffPipeline6/controls.csv.gz"), dtype={"id": str, "person": str})
+    table["error"] = table["age"] - table["true_age"]
+    mean = table[table["variant"] == CONTROL].groupby("id")["error"].agg(lambda error: error.abs().mean())
+    base = table[table["variant"] == "base"].set_index("id").loc[mean.index]
+    return one_set_row(
+        CONTROL_NAME, "utkface_test", f"{mean.mean():.2f}{interval_of(base['error'], mean, base['person'])}"
+    )
+
+
+def own_rows() -> list[list[str]]:
+    """Rows of so many own photos drawn at random, and of whole banks, on FG-NET with the gain over the base."""
+    folder = "DiffPipeline6/references_fgnet_dev"
+    drawn = read_csv(stored(f"{folder}/own.csv.gz"), dtype={"person": str})
+    drawn = drawn[(drawn["method"] == MODEL) & ~drawn["domain"]]
+    rows = []
+    for count in OWN_COUNTS:
+        faces = drawn[drawn["own"] == count].groupby(["row", "person"])[["before", "error"]].mean().reset_index()
+        cell = f"{faces['error'].mean():.2f}{interval_of(faces['before'], faces['error'], faces['person'])}"
+        rows.append(one_set_row(f"base + {count} own dated photo{'s' if count > 1 else ''}", "fgnet_dev", cell))
+    banks = read_csv(stored(f"{folder}/predictions.csv"), dtype={"id": str, "person": str})
+    banks["error"] = banks["age"] - banks["true_age"]
+    base = banks[banks["variant"] == "base"].set_index("id")
+    for variant, name in OWN.items():
+        one = banks[banks["variant"] == variant].set_index("id").loc[base.index]
+        cell = f"{one['error'].abs().mean():.2f}{interval_of(base['error'], one['error'], base['person'])}"
+        rows.append(one_set_row(name, "fgnet_dev", cell))
+    return rows
+
+
+def stored(name: str) -> Path:
+    """A file below weights/; raises DataError if it is missing."""
+    path = WEIGHTS / name
+    if not path.is_file():
+        raise DataError(f"{path} is missing; scripts/release/train_release.py makes it.")
+    return path
 
 
 def ways() -> list[str]:
     """Markdown table of the MAE (years) of each way to an age; raises DataError if a file is missing."""
-    own_file = WEIGHTS / "DiffPipeline6" / "references_fgnet_dev" / "predictions.csv"
-    album_file = WEIGHTS / "AlbumPipeline" / "evaluation.csv"
-    for path in (own_file, album_file):
-        if not path.is_file():
-            raise DataError(f"{path} is missing; scripts/release/train_release.py makes it.")
+    album = read_csv(stored("AlbumPipeline/evaluation.csv")).set_index("what")
     rows = [way_row(folder, name) for folder, name in WAYS.items()]
-    own = pd.read_csv(own_file)
-    size = (own["age"] - own["true_age"]).abs().groupby(own["variant"]).mean()
-    rows += [fgnet_row(name, size[variant]) for variant, name in OWN.items()]
-    album = pd.read_csv(album_file).set_index("what")
-    rows.append(fgnet_row("album of dated photos, birth years unknown", float(album.loc[ALBUM, "album"])))
+    rows.insert(2, control_row())
+    rows += own_rows()
+    rows.append(one_set_row("album, birth years unknown", "fgnet_dev", f"{float(album.loc[ALBUM, 'album']):.2f}"))
     faces = {key: len(exact_errors(WEIGHTS / "AgeRegBaseline" / "predictions" / f"{key}.csv.gz"))
              for key in SETS if (WEIGHTS / "AgeRegBaseline" / "predictions" / f"{key}.csv.gz").is_file()}  # fmt: skip
     heads = [f"{name} ({faces.get(key, DASH)})" for key, name in SETS.items()]

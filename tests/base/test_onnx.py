@@ -194,8 +194,6 @@ def test_the_example_with_onnxruntime_alone_gives_the_same_age(shape, tmp_path):
     assert int(said["input_size"]) == pipeline.config.input_size
 
 
-def test_a_card_that_shows_the_example_shows_what_is_tested():
+def test_the_card_shows_the_example_that_is_tested():
     code = (REPOSITORY / "scripts" / "estimate_with_onnx.py").read_text().split('"""\n\n', 1)[1]
-    for card in (REPOSITORY / "weights").glob("*/README.md"):
-        text = card.read_text()
-        assert "InferenceSession(" not in text or code in text
+    assert code in (RELEASED / "README.md").read_text() and code.count("\n") <= 18

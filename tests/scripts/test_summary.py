@@ -36,11 +36,24 @@ def test_every_way_in_one_table(tmp_path, monkeypatch, capsys):
         (tmp_path / folder / "predictions").mkdir(parents=True)
         for name in ("fgnet_dev", "utkface_test"):
             table = table_of([(age, 10, "", "")] * 2)
+            table["base_age"] = 14.0
             table.to_csv(tmp_path / folder / "predictions" / f"{name}.csv.gz", index=False)
     (tmp_path / "AgeRegBaseline" / "metrics.json").write_text(json.dumps({"speed": {"ms_per_crop_one_core": 5.5}}))
-    (tmp_path / "DiffPipeline6" / "references_fgnet_dev").mkdir()
-    own = pd.DataFrame({"variant": list(summary.OWN), "true_age": [10.0, 10.0], "age": [12.0, 9.0]})
-    own.to_csv(tmp_path / "DiffPipeline6" / "references_fgnet_dev" / "predictions.csv", index=False)
+    references = tmp_path / "DiffPipeline6" / "references_fgnet_dev"
+    references.mkdir()
+    faces = [("x", "p", 10.0), ("y", "q", 20.0)]
+    banks = [(*face, name, face[2] + error) for name, error in (("base", 4), *zip(summary.OWN, (2, -1), strict=True))
+             for face in faces]  # fmt: skip
+    names = ["id", "person", "true_age", "variant", "age"]
+    pd.DataFrame(banks, columns=names).to_csv(references / "predictions.csv", index=False)
+    controls = [(*face, name, face[2] + error) for name, error in (("base", 4), (summary.CONTROL, 3.5), ("full", 3))
+                for face in faces]  # fmt: skip
+    pd.DataFrame(controls, columns=names).to_csv(tmp_path / "DiffPipeline6" / "controls.csv.gz", index=False)
+    drawn = [(row, person, domain, count, method, 9.0 if domain or method != summary.MODEL else 4 - count / 10, 4.0)
+             for row, person in enumerate("pq") for domain in (False, True) for count in (1, 2, 3, 5, 10)
+             for method in ("nothing", summary.MODEL)]  # fmt: skip
+    names = ["row", "person", "domain", "own", "method", "error", "before"]
+    pd.DataFrame(drawn, columns=names).to_csv(references / "own.csv.gz", index=False)
     (tmp_path / "AlbumPipeline").mkdir()
     album = pd.DataFrame({"what": [summary.ALBUM], "album": ["0.81"]})
     album.to_csv(tmp_path / "AlbumPipeline" / "evaluation.csv", index=False)
@@ -48,4 +61,8 @@ def test_every_way_in_one_table(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "UTKFace test (2) | public figures (–) | FG-NET (2)" in lines[0]
     assert lines[2] == "| base | 4.00 | – | 4.00 | – | 5.5 |"
-    assert [line.split(" | ")[3] for line in lines[3:]] == ["3.00", "–", "–", "2.00", "1.00", "0.81"]
+    assert lines[3].split(" | ")[1:4] == ["3.00 (+1.00 to +1.00)", "–", "3.00 (+1.00 to +1.00)"]
+    assert lines[4].split(" | ")[1:4] == ["3.50 (+0.50 to +0.50)", "–", "–"]
+    on_fgnet = [line.split(" | ")[3] for line in lines[7:]]
+    gains = zip((3.9, 3.8, 3.7, 3.5, 3.0, 2.0, 1.0), (0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0), strict=True)
+    assert on_fgnet == [*(f"{error:.2f} ({gain:+.2f} to {gain:+.2f})" for error, gain in gains), "0.81"]
