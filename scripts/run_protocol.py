@@ -4,7 +4,11 @@
     python scripts/run_protocol.py --data data/prepared/utkface --split-file train=utk_train.csv test=utk_test.csv \\
         --ages 21 60 --out out/utkface_coral --train --epochs 8
     python scripts/run_protocol.py --data data/prepared/morph2 --protocol subject-80-20 --out out/morph2 --splits-only
+    python scripts/run_protocol.py --protocol coral-utkface --source UTKFace.tar.gz --lists MWR/datalist/utk \\
+        --out out/coral
 
+coral-utkface prints MAE and CS@5 of the base on the CORAL test list from your UTKFace and your copy of
+github.com/nhshin-mcl/MWR; --data DIR may name the prepared UTKFace that --weights were trained on, to leave it out.
 Without --train the base stays as it is; the re-calibrations of it (control c) are fitted on the faces that each fold
 does not test. With --train (the last option; all words after it go to AgeRegBaseline__main.py) a base is trained for
 each fold and re-calibrated on its calib split. Writes splits/FOLD.csv, folds/FOLD.csv, predictions.csv and
@@ -39,6 +43,7 @@ from common.data.protocols import (
     split_table,
 )
 from common.errors import DataError, UserError
+from common.evaluation import coral_utkface
 from common.evaluation.controls import control_table, recalibrations
 from common.evaluation.metrics import interval_metrics, point_metrics
 from common.evaluation.tables import markdown, or_dash
@@ -55,8 +60,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", dest="folder", type=Path, metavar="DIR", help="prepared folder (see scripts/prepare_data.py)")
     add("folder", nargs="?", type=Path, action=AlsoPositional, help=argparse.SUPPRESS)
-    add("--protocol", choices=sorted(set(PROTOCOLS) - {"list"}), help="how the set is divided")
+    protocols = [*sorted(set(PROTOCOLS) - {"list"}), coral_utkface.NAME]
+    add("--protocol", choices=protocols, help="how the set is divided")
     add("--split-file", nargs="+", default=[], metavar="CSV", help="or a published list: name,split, or PART=LIST.csv")
+    add("--source", type=Path, metavar="FILE", help="coral-utkface: folder, .tar or .tar.gz of UTKFace")
+    add("--lists", type=Path, metavar="DIR", help="coral-utkface: datalist/utk of github.com/nhshin-mcl/MWR")
     add("--folds", type=int, default=5, help="subject-kfold: number of folds (5)")
     add("--seed", type=int, default=0, help="another draw of folds (0)")
     add("--ages", type=float, nargs=2, metavar=("LOW", "HIGH"), help="only faces of these exact ages, ends included")
@@ -66,13 +74,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--splits-only", action="store_true", help="write the splits and the prepared folders, evaluate nothing")
     add("--train", nargs=argparse.REMAINDER, metavar="WORD", help="train a base for each fold, with these words")
     arguments = parser.parse_args(argv)
-    if arguments.folder is None:
+    if arguments.folder is None and arguments.protocol != coral_utkface.NAME:
         parser.error("give a prepared folder with --data DIR")
     return arguments
 
 
 def read_request(arguments: argparse.Namespace) -> Request:
     """The protocol that was asked for; raises DataError unless it is exactly one."""
+    if arguments.source or arguments.lists:
+        raise DataError(f"--source and --lists are for --protocol {coral_utkface.NAME}.")
     if bool(arguments.protocol) == bool(arguments.split_file):
         raise DataError("Give either --protocol or --split-file.")
     ages = tuple(arguments.ages) if arguments.ages else None
@@ -271,8 +281,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; exit status 0 done, 2 nothing could be done, 130 stopped by Ctrl-C."""
+    arguments = parse_arguments(argv)
     try:
-        run(parse_arguments(argv))
+        (coral_utkface.run if arguments.protocol == coral_utkface.NAME else run)(arguments)
     except UserError as error:
         print(f"run_protocol: {error}", file=sys.stderr)
         return 2
