@@ -16,7 +16,7 @@ BANKS = ("base+dar", "base", "dar")
 TASKS = {"all": (0, 10_000), "0-3": (0, 3), "4-10": (4, 10), "0-10": (0, 10)}
 
 PRESETS = {
-    "released": {},
+    "released": {"per_bin": 4, "references": 32},
     "original": {"references": 5, "reference_window": 0.5, "aggregation": "max", "level_radius": 10, "task": "4-10"},
 }
 
@@ -78,7 +78,10 @@ class DiffPipeline6Config(HeadConfig):
             if value not in allowed:
                 raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
         if self.per_bin < 0 or (self.per_bin and self.references != BINS * self.per_bin):
-            raise ValueError(f"per_bin must be 0 or more, and references {BINS} times it, not {self.references}.")
+            raise ValueError(
+                f"per_bin must be 0 or more, and references {BINS} times it, not {self.references}; "
+                "per_bin 0 takes any number of the nearest."
+            )
         if not 0 <= self.hide_references <= 1:
             raise ValueError(f"hide_references must be in [0, 1], not {self.hide_references}.")
         if self.epochs < 1 or self.batch_size < 2:

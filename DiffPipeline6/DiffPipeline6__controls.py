@@ -61,7 +61,7 @@ def trained(config: DiffPipeline6Config, folders: list[str], find: Find = find_r
 
 def estimates(config: DiffPipeline6Config, folders: list[str], split: str, seeds: int) -> Iterator[Estimates]:
     """Yield what every variant says, the cheap ones once."""
-    alone = replace(config, references=0, aggregation="avg")
+    alone = replace(config, references=0, per_bin=0, aggregation="avg")
     for seed in range(seeds):
         for name, settings, find in (
             ("full", config, find_references),

@@ -8,7 +8,6 @@ Everything is chosen on `val`; the test split is not touched.
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,31 +17,30 @@ from common.data.predictions import check_out, read_csv, write_table
 from common.errors import DataError, UserError
 from common.evaluation.tables import markdown, or_dash
 from common.training.runs import new_run
-from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
+from DiffPipeline6.DiffPipeline6__config import PRESETS, DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__train import fit, predict, start_run
 
+NEAREST = {"per_bin": 0, "references": 30}  # instead of so many of every 5-year bin
 SETTINGS = {
-    "default": {},
-    "1 reference (DiffPipeline1-3)": {"references": 1},
-    "10 references": {"references": 10},
-    "100 references": {"references": 100},
-    "window 0.5 years": {"reference_window": 0.5},
-    "window 3 years": {"reference_window": 3.0},
-    "no window": {"reference_window": 200.0},
+    "released: 4 of each 5 years": {},
+    "2 of each 5 years": {"per_bin": 2, "references": 16},
+    "8 of each 5 years": {"per_bin": 8, "references": 64},
+    "30 nearest": NEAREST,
+    "1 nearest (DiffPipeline1-3)": NEAREST | {"references": 1},
+    "10 nearest": NEAREST | {"references": 10},
+    "100 nearest": NEAREST | {"references": 100},
+    "30 nearest, window 3 years": NEAREST | {"reference_window": 3.0},
+    "30 nearest, window 20 years": NEAREST | {"reference_window": 20.0},
     "average": {"aggregation": "avg"},
     "maximum": {"aggregation": "max"},
     "fc": {"aggregation": "fc"},
     "levels start from the base's estimate": {"median_share": 0.0},
     "levels start from the median age": {"median_share": 1.0},
-    "window 20 years": {"reference_window": 20.0},
     "CORAL levels": {"ordinal": "coral"},
-    "radius 10": {"level_radius": 10},
     "only unseen references (dar)": {"bank": "dar"},
     "no augmented views": {"views": 0},
-    "original (R=5, max, exact age, differences 4-10)": {
-        "references": 5, "reference_window": 0.5, "aggregation": "max", "level_radius": 10, "task": "4-10",
-    },
-    "no references: control (a)": {"references": 0, "aggregation": "avg"},
+    "original (R=5, max, exact age, differences 4-10)": PRESETS["original"],
+    "no references: control (a)": {"references": 0, "per_bin": 0, "aggregation": "avg"},
 }  # fmt: skip
 
 
@@ -71,7 +69,7 @@ def sweep(arguments: argparse.Namespace) -> pd.DataFrame:
     rows = []
     for name, settings in SETTINGS.items():
         for seed in range(arguments.seeds):
-            config = replace(DiffPipeline6Config(), **settings, **common, seed=seed)
+            config = DiffPipeline6Config(**PRESETS["released"] | settings | common, seed=seed)
             run = start_run(config, arguments.data, new_run(config, "DiffPipeline6", arguments.data), resume=False)
             fit(run)
             data = run.data.validation

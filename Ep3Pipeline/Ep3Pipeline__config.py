@@ -16,7 +16,7 @@ WEIGHTINGS = ("head", "uniform")
 ERRORS = ("kde", "gaussian", "uniform", "none")
 
 PRESETS = {
-    "released": {},
+    "released": {"directions": "forward"},
     "original": {"reference_window": 0.5, "age_size": 128, "views": 0, "bank": "base"},
 }
 

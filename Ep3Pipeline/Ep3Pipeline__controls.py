@@ -94,7 +94,7 @@ ABLATIONS = {
     "uniform errors": Variant({"estimate_errors": "uniform"}),
     "no neighbours: random references": Variant(bank=RandomBank),
     "no weight head": Variant({"weighting": "uniform"}),
-    "single direction": Variant({"directions": "forward"}),
+    "both directions": Variant({"directions": "both"}),
     "antisymmetric": Variant({"directions": "antisymmetric"}),
     "1 reference": Variant({"references": 1}),
     "5 references": Variant({"references": 5}),

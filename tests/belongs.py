@@ -37,7 +37,20 @@ TINY = [
     "--backbone", "tiny", "--epochs", "1", "--crop-size", "128", "--input-size", "32", "--batch-size", "16",
     "--precision", "no", "--device", "cpu",
 ]  # fmt: skip
-QUICK = ["--views", "1", "--epochs", "1", "--references", "6", "--device", "cpu", "--hidden-size", "16"]
+QUICK = [
+    "--views",
+    "1",
+    "--epochs",
+    "1",
+    "--references",
+    "6",
+    "--per-bin",
+    "0",
+    "--device",
+    "cpu",
+    "--hidden-size",
+    "16",
+]
 PREPARE = ["scripts/prepare_data.py", "csv", "--source", "labels.csv", "--crops", "--out", "prepared"]
 BANK = ["scripts/build_reference_bank.py", "--keep-outliers", "--append"]
 TRAIN = ["AgeRegBaseline/AgeRegBaseline__main.py", "--runs", "runs"]

@@ -63,7 +63,8 @@ def parse_config(
     parser.add_argument("--data", nargs="+", default=[], help="prepared folders (none: synthetic)")
     parser.add_argument("--resume", default=None, help="run folder to go on with")
     parser.add_class_arguments(kind, None)
-    parser.set_defaults(presets.get(_value_of("--preset", arguments), {}))
+    preset = _value_of("--preset", arguments) or next(iter(presets))
+    parser.set_defaults(presets.get(preset, {}))
     begun = _begun(kind, _value_of("--resume", arguments))
     if begun:
         given = _value_of("--preset", arguments)

@@ -100,7 +100,7 @@ def stages(sources: Path, budget: str) -> list[Stage]:
         Stage("metrics", [report(name) for name in RELEASES]),
         Stage("compared", [["scripts/release/compare_releases.py", "--before", BEFORE, "--sources", str(sources)]],
               reads=("weights/*/predictions/*.csv.gz",)),
-        Stage("controls", controls(), reads=models(*RELEASES)),
+        *controls(),
         Stage("sweep", [[f"{DIFF}/{DIFF}__sweep.py", "--data", *REAL, "--runs", f"{RUNS}/difference", "--seeds",
                          "1", "--out", f"weights/{DIFF}/sweep.csv"]], reads=models(BASE)),
         Stage("images", [["scripts/demo.py", "--out", "docs"], ["scripts/release/screenshots.py", "--out", "docs"]],
@@ -215,19 +215,23 @@ def report(weights: str) -> list[str]:
     return ["scripts/report_metrics.py", *sets, *timed, "--json", f"{folder}/metrics.json"]
 
 
-def controls() -> list[list[str]]:
-    """Commands of the further tables in the READMEs of the pipelines."""
-    folder, test = f"weights/{DIFF}", ["--split", "test", "--out"]
-    data = ["--data", *REAL, "--runs"]
+def controls() -> list[Stage]:
+    """Stages of the further tables in the documents: own references, classes, and the controls of each head."""
+    folder, test, evaluate = f"weights/{DIFF}", ["--split", "test", "--out"], "scripts/evaluate_references.py"
+    data, larger = ["--data", *REAL, "--runs"], f"@difference_large/{DIFF}/../config.json"
+    pair, several = f"{EP3}/{EP3}__controls.py", f"{DIFF}/{DIFF}__controls.py"
     return [
-        ["scripts/evaluate_references.py", FGNET, "--auto", "0.01", "--interval", "0.9", "--out",
-         f"{folder}/references_fgnet_dev"],
-        ["scripts/evaluate_references.py", PUBLIC, "--held-out", "--interval", "0.9", "--out",
-         f"{folder}/references_publicfigures"],
-        [f"{DIFF}/{DIFF}__infer.py", "--data", UTKFACE, "--out", "out/differences"],
-        [f"{RANGES}/{RANGES}__infer.py", "--data", UTKFACE, "--out", f"weights/{RANGES}/classes", "--gzip"],
-        [f"{EP3}/{EP3}__controls.py", *data, f"{RUNS}/difference", *test, f"weights/{EP3}/controls.csv.gz"],
-        [f"{DIFF}/{DIFF}__controls.py", *data, f"{RUNS}/difference", *test, f"{folder}/controls.csv.gz"],
-        [f"{DIFF}/{DIFF}__controls.py", *data, f"{RUNS}/difference_large", "--config",
-         f"@difference_large/{DIFF}/../config.json", *test, f"{folder}{LARGE}/controls.csv.gz"],
+        Stage("own_photos", [
+            [evaluate, FGNET, "--auto", "0.01", "--interval", "0.9", "--out", f"{folder}/references_fgnet_dev"],
+            [evaluate, PUBLIC, "--held-out", "--interval", "0.9", "--out", f"{folder}/references_publicfigures"],
+        ], reads=models(BASE, DIFF)),
+        Stage("classes", [
+            [f"{RANGES}/{RANGES}__infer.py", "--data", UTKFACE, "--out", f"weights/{RANGES}/classes", "--gzip"],
+        ], reads=models(BASE, DIFF, RANGES)),
+        Stage("controls_ep3", [[pair, *data, f"{RUNS}/difference", *test, f"weights/{EP3}/controls.csv.gz"]],
+              reads=models(BASE, EP3)),
+        Stage("controls_difference", [[several, *data, f"{RUNS}/difference", *test, f"{folder}/controls.csv.gz"]],
+              reads=models(BASE, DIFF)),
+        Stage("controls_large", [[several, *data, f"{RUNS}/difference_large", "--config", larger, *test,
+                                  f"{folder}{LARGE}/controls.csv.gz"]], reads=models(f"{BASE}{LARGE}")),
     ]  # fmt: skip

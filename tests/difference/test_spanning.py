@@ -9,7 +9,7 @@ from common.difference.corrector import Faces, load_corrector
 from common.difference.embedded import EmbeddedFaces
 from common.difference.spanning import BINS, query_spanning
 from common.errors import WeightsError
-from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
+from DiffPipeline6.DiffPipeline6__config import PRESETS, DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__dataset import find_references
 from DiffPipeline6.DiffPipeline6__main import main as train
 from DiffPipeline6.DiffPipeline6__model import load_model
@@ -58,7 +58,7 @@ def test_training_and_inference_look_for_the_same():
 
 
 def test_the_number_of_references_is_that_of_the_bins():
-    assert DiffPipeline6Config().per_bin == 0
+    assert DiffPipeline6Config(**PRESETS["released"]).references == BINS * PRESETS["released"]["per_bin"]
     with pytest.raises(ValueError, match="references 8 times it, not 30"):
         DiffPipeline6Config(per_bin=4)
 

@@ -37,6 +37,7 @@ def test_every_way_in_one_table(tmp_path, monkeypatch, capsys):
         for name in ("fgnet_dev", "utkface_test"):
             table = table_of([(age, 10, "", "")] * 2)
             table["base_age"] = 14.0
+            table["id"] = ["x", "y"] if name == "utkface_test" else ["u", "v"]
             table.to_csv(tmp_path / folder / "predictions" / f"{name}.csv.gz", index=False)
     (tmp_path / "AgeRegBaseline" / "metrics.json").write_text(json.dumps({"speed": {"ms_per_crop_one_core": 5.5}}))
     references = tmp_path / "DiffPipeline6" / "references_fgnet_dev"
