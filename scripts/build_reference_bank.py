@@ -46,6 +46,8 @@ from scripts.references.inspect import inspect_bank
 from scripts.references.merging import merge, without_outliers
 from scripts.references.sources import Picture, expression, list_sources
 
+SHOWN = 20  # photos named one by one that are only to be looked at
+
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line of this script."""
@@ -132,6 +134,10 @@ def build(arguments: argparse.Namespace, pipeline: AgePredictBasicPipeline) -> l
         entered = without_outliers(entered, old, arguments.keep_outliers)
         bank, said = merge(old, entered.bank)
         bank.save(arguments.out)
+    for _, remark in entered.remarks[:SHOWN]:
+        print(f"look at: {remark}")
+    if len(entered.remarks) > SHOWN:
+        print(f"look at: {len(entered.remarks) - SHOWN} others like these (kept)")
     for line in said:
         print(line)
     ages = bank.ages

@@ -24,7 +24,7 @@ NO_AGE = "no age: type it, or give the birth date"
 
 
 class References(NamedTuple):
-    """Own references with their faces, and a sentence by the id of each photo that cannot be used."""
+    """Own references with their faces, and a sentence by the id of each photo that is odd or cannot be used."""
 
     own: Own | None
     faces: list[OwnFace]
@@ -77,7 +77,7 @@ def _enter(
         return References(None, [], {number: told.get(number, str(error)) for number in numbers.values()})
     bank = entered.bank
     faces = faces_in(bank)
-    told = {numbers[id(one)]: said.removeprefix(f"{one.name}: ") for one, said in entered.problems}
+    told = {numbers[id(one)]: said.removeprefix(f"{one.name}: ") for one, said in entered.remarks + entered.problems}
     return References(Own(replace(bank, faces=None), AUTO if recognised else person), faces, told)
 
 

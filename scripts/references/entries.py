@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
@@ -33,11 +33,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Entered:
-    """The references made of images, the image of each id in them, and (name, sentence) of each one left out."""
+    """References made of images, the image of each id, (image, sentence) of each one left out or only remarked on."""
 
     bank: ReferenceBank
     pictures: dict[str, Picture]
     problems: list[tuple[Picture, str]]
+    remarks: list[tuple[Picture, str]] = field(default_factory=list)
 
 
 def enter_pictures(

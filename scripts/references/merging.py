@@ -11,7 +11,6 @@ from scripts.references.entries import Entered
 from scripts.references.outliers import GROSS, departures, notable
 
 SAME_AGE = 0.005  # years; two days
-SHOWN = 20  # photos named one by one that are only to be looked at
 
 
 def merge(old: ReferenceBank | None, new: ReferenceBank) -> tuple[ReferenceBank, list[str]]:
@@ -66,8 +65,8 @@ def _corrected(count: int, what: str) -> str:
 def without_outliers(entered: Entered, old: ReferenceBank | None, keep: bool) -> Entered:
     """What was entered without the ages that contradict the base grossly, each one a problem, unless `keep`.
 
-    Raises DataError if nothing is left. The line that ages are compared with is that of all references, those of the
-    bank so far (`old`) too; less gross ones are named and kept.
+    Less gross ones are kept and remarked on. The line that ages are compared with is that of all references, those of
+    the bank so far (`old`) too. Raises DataError if nothing is left.
     """
     bank = entered.bank
     ages, estimates = bank.ages, bank.estimates
@@ -77,11 +76,8 @@ def without_outliers(entered: Entered, old: ReferenceBank | None, keep: bool) ->
     all_departures = departures(ages, estimates)
     departure, stands_out = all_departures[: len(bank)], notable(all_departures)[: len(bank)]
     gross = (np.abs(departure) > GROSS) & (not keep)
-    look = [_contradiction(entered, row) for row in np.flatnonzero((stands_out | (np.abs(departure) > GROSS)) & ~gross)]
-    for line in look[:SHOWN]:
-        print(f"look at: {line} (kept)")
-    if len(look) > SHOWN:
-        print(f"look at: {len(look) - SHOWN} others like these (kept)")
+    look = np.flatnonzero((stands_out | (np.abs(departure) > GROSS)) & ~gross)
+    remarks = [(entered.pictures[bank.id[row]], f"{_contradiction(entered, row)} (kept)") for row in look]
     problems = [
         (
             entered.pictures[bank.id[row]],
@@ -92,7 +88,7 @@ def without_outliers(entered: Entered, old: ReferenceBank | None, keep: bool) ->
     ]
     if gross.all():
         raise DataError(f"Not one of {len(bank)} images could be used; {problems[0][1]}")
-    return replace(entered, bank=bank.rows(~gross), problems=entered.problems + problems)
+    return replace(entered, bank=bank.rows(~gross), problems=entered.problems + problems, remarks=remarks)
 
 
 def _contradiction(entered: Entered, row: int) -> str:
