@@ -16,7 +16,7 @@ from common.data.labels import person_key, person_name
 from common.errors import DataError
 
 LARGEST = 64 * 2**20  # bytes of a tree
-MOST_PEOPLE = 500_000
+MOST_NAMES = 1_000_000  # people and names of them; they take 300 bytes each
 LONGEST_LINE = 2**20  # bytes; the standard says 255 characters, programs write whole notes
 LONGEST_TEXT = 120  # characters kept of a name or a date
 SHOWN = 5  # names in a sentence
@@ -201,13 +201,13 @@ def _individuals(data: bytes, path: Path) -> Iterator[Individual]:
     person, within, count = None, "", 0
     with GedcomReader(io.BytesIO(data), encoding=codec) as reader:
         for line in reader.GedcomLines(start):
+            count += line.tag in ("INDI", "NAME", "NICK")
+            if count > MOST_NAMES:
+                raise DataError(f"{path} holds more than {MOST_NAMES} people and names; export a part of the tree.")
             if line.level == 0:
                 if person:
                     yield person
                 person = Individual() if line.tag == "INDI" else None
-                count += line.tag == "INDI"
-                if count > MOST_PEOPLE:
-                    raise DataError(f"{path} holds more than {MOST_PEOPLE} people; export a part of the tree.")
             elif person and line.level < 3:
                 within = "" if line.level == 1 else within
                 if line.tag in ("NAME", "NICK", "DATE"):

@@ -208,8 +208,8 @@ def test_files_that_are_none_or_too_large_are_refused(tmp_path, monkeypatch):
         file.truncate(gedcom.LARGEST + 1)
     with pytest.raises(DataError, match="is larger than 64 MB"):
         read_births(tmp_path / "large.ged", [])
-    monkeypatch.setattr(gedcom, "MOST_PEOPLE", 5)
-    with pytest.raises(DataError, match="more than 5 people"):
+    monkeypatch.setattr(gedcom, "MOST_NAMES", 13)
+    with pytest.raises(DataError, match="more than 13 people"):
         read_births(tree(tmp_path), [])
 
 
