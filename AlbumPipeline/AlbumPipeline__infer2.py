@@ -9,7 +9,9 @@ People are named by the innermost folder that is no date (of several faces the l
 --cluster: correct the column person of faces.csv and give it to --faces.
 The date of a photo is, in this order: --dates (photo, photo_date); the EXIF date of taking, never that of editing or
 scanning, which only says "not later"; a date like 1987-06 in its name or its folder's. 1970s, ABT 1931, BET 1920 AND
-1925 and before 2004 are understood. Births: --people (person, born). With neither births nor dates nothing is known.
+1925 and before 2004 are understood. Births: --people, a CSV (person, born) or a family tree (.ged, GEDCOM), whose
+people are found by their full names, or by given names that one of them alone has. With neither births nor dates
+nothing is known.
 Nothing is written into photos; embeddings of faces stay in memory.
 
 Exit status: 0 done, 1 some inputs were not used (named on stderr), 2 nothing could be done.
@@ -21,8 +23,9 @@ from datetime import date
 from pathlib import Path
 
 from AlbumPipeline.AlbumPipeline__report import check_folder, solve_table, summary, write_results
-from AlbumPipeline.AlbumPipeline__tables import make_album, read_births, read_faces_table, with_dates
+from AlbumPipeline.AlbumPipeline__tables import make_album, people_of, read_faces_table, with_dates
 from AlbumPipeline.AlbumPipeline__weights import RELEASED, load_errors
+from common.data.births import read_births
 from common.errors import DataError, UserError
 from common.files import REPOSITORY
 
@@ -39,7 +42,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--faces", type=Path, metavar="CSV", help="faces estimated already: photo, person, estimate[, photo_date, born]"
     )
-    add("--people", type=Path, metavar="CSV", help="births: person, born")
+    add("--people", type=Path, metavar="FILE", help="births: a CSV (person, born) or a family tree (.ged)")
     add("--dates", type=Path, metavar="CSV", help="dates of photos: photo, photo_date")
     add("--examples", type=Path, metavar="DIR", help="recognise people by DIR/anna.jpg or DIR/anna/1.jpg")
     add("--cluster", action="store_true", help="number the people that nobody named: person 1, person 2, …")
@@ -76,7 +79,11 @@ def run(arguments: argparse.Namespace) -> list[str]:
         faces, births, problems = faces_of_photos(arguments, notes)
     else:
         faces, births, problems = read_faces_table(arguments.faces or DEMO)
-    births |= read_births(arguments.people) if arguments.people else {}
+    if arguments.people:
+        stated, remarks, refused = read_births(arguments.people, people_of(faces))
+        births |= stated
+        problems += refused
+        print("".join(f"{remark}\n" for remark in remarks), end="", file=sys.stderr)
     if arguments.dates:
         faces, missing = with_dates(faces, arguments.dates)
         problems += missing

@@ -62,9 +62,9 @@ def read_faces_table(path: Path) -> tuple[pd.DataFrame, dict[str, str], list[str
     return faces, births, problems
 
 
-def read_births(path: Path) -> dict[str, str]:
-    """Births as written, by person, of a CSV with the columns person and born (or birth_date); raises DataError."""
-    return births_of(read_table(path, "table of people"), path)
+def people_of(faces: pd.DataFrame) -> list[str]:
+    """The people of an album: whom faces (COLUMNS) with an estimate show, in their order."""
+    return faces.loc[np.isfinite(faces["estimate"].astype(float)), "person"].tolist()
 
 
 def with_dates(faces: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:

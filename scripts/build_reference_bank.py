@@ -57,7 +57,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, metavar="BANK", help="bank to write (.npz)")
     add("--append", action="store_true", help="add to the bank at --out, and correct ages and names in it")
     add("--column", action="append", default=[], metavar="OUR=THEIRS", help="CSV: name of a column")
-    add("--births", type=Path, metavar="CSV", help="columns person,birth_date (1940-06-30, 30.6.1940 or 1940)")
+    add("--births", type=Path, metavar="FILE", help="CSV (person,birth_date: 1940-06-30, 30.6.1940, 1940) or .ged")
     add("--age-pattern", type=expression, metavar="REGEX", help="its one group is the age in a file's name")
     add("--year-pattern", type=expression, metavar="REGEX", help="its one group is the year in a file's name")
     add("--trust-edit-date", action="store_true", help="EXIF: take the date of editing where that of taking is missing")

@@ -1,14 +1,27 @@
-"""Birth dates that a table states of people: one for each, or an error that names both."""
+"""Birth dates that a table or a family tree states of people: one for each, or an error that names both."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from common.data.dates import parse_period
-from common.data.labels import person_key, person_name
+from common.data.gedcom import Births, births_in_tree
+from common.data.labels import person_key, person_name, read_table
 from common.errors import DataError
 
 COLUMNS = ("born", "birth_date")
+TREE = ".ged"  # ends the name of a family tree, in any case
+
+
+def read_births(path: str | Path, people: Iterable[str]) -> Births:
+    """Births of a CSV (columns person and born or birth_date), or of these people in a family tree (.ged).
+
+    Raises DataError for a file that cannot be read, and for a CSV as `births_of`.
+    """
+    if Path(path).suffix.lower() == TREE:
+        return births_in_tree(path, people)
+    return Births(births_of(read_table(path, "table of people"), path), [], [])
 
 
 def births_of(table: pd.DataFrame, path: str | Path) -> dict[str, str]:

@@ -3,13 +3,14 @@
 import argparse
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from common.data.births import births_of
+from common.data.births import read_births
 from common.data.dates import UNDATED, age_between, exif_date, folder_date, name_date
 from common.data.labels import known_column, parse_age, parse_ages, person_key, person_name, read_table
 from common.data.manifest import renamed
@@ -59,17 +60,20 @@ def list_sources(arguments: argparse.Namespace) -> list[Picture]:
     return pictures
 
 
-def read_births(path: Path | None) -> dict[str, str]:
-    """Birth dates as texts by `person_key`; raises DataError for a person with two different ones."""
+def births_by_key(path: Path | None, people: Iterable[str]) -> dict[str, str]:
+    """Birth dates as texts by `person_key`, of a CSV or a family tree; raises DataError as `read_births`."""
     if path is None:
         return {}
-    return {person_key(name): text for name, text in births_of(read_table(path), path).items()}
+    stated, remarks, refused = read_births(path, people)
+    print("".join(f"{said}\n" for said in remarks + refused), end="", file=sys.stderr)
+    return {person_key(name): text for name, text in stated.items()}
 
 
 def pictures_of_table(arguments: argparse.Namespace) -> list[Picture]:
     """Images named by a CSV, whose paths are relative to it; dates it does not state are looked for in the photos."""
-    table, births = own_columns(read_table(arguments.source), arguments), read_births(arguments.births)
-    by_date = "birth_date" in table.columns or births
+    table = own_columns(read_table(arguments.source), arguments)
+    births = births_by_key(arguments.births, table["person"] if "person" in table.columns else ())
+    by_date = "birth_date" in table.columns or arguments.births is not None
     if "path" not in table.columns or not (by_date or {"age", "age_min", "age_max"} & set(table.columns)):
         raise DataError(
             f"{arguments.source} needs the columns 'path' and 'age' (or birth_date and photo_date); it has "
@@ -119,14 +123,14 @@ def pictures_of_folder(arguments: argparse.Namespace) -> list[Picture]:
     """Images of a folder; one below a folder within it shows the person of that folder's name (if it is no date)."""
     if not (arguments.births or arguments.age_pattern):
         raise DataError("A folder needs ages: give --births CSV or --age-pattern REGEX (or a CSV as --source).")
-    births, pictures = read_births(arguments.births), []
-    listing = list_pictures(arguments.source)
+    listing, pictures = list_pictures(arguments.source), []
     for said in (not_looked_at(listing), *(f"{folder}: {why}" for folder, why in listing.unreadable.items())):
         if said:
             print(said, file=sys.stderr)
-    for file in listing.files:
-        name = file.relative_to(arguments.source)
-        person = person_name(next((part for part in name.parts[:-1] if not folder_date(part)), ""))
+    names = [file.relative_to(arguments.source) for file in listing.files]
+    people = [person_name(next((part for part in name.parts[:-1] if not folder_date(part)), "")) for name in names]
+    births = births_by_key(arguments.births, people)
+    for file, name, person in zip(listing.files, names, people, strict=True):
         parts = (arguments.source.resolve().name, *name.parts)
         age, dated = age_of_file(file, parts, births.get(person_key(person), ""), arguments)
         pictures.append(Picture(file, str(name), age, person, dated))

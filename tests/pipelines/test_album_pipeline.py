@@ -96,6 +96,56 @@ def test_two_births_of_one_person_are_refused(tmp_path, capsys):
     assert "p.csv has two birth dates of ADA (1950 and 1.1.1951)" in capsys.readouterr().err
 
 
+TREE = """0 HEAD
+1 CHAR UTF-8
+0 @I1@ INDI
+1 NAME Ada /Ray/
+1 BIRT
+2 DATE BET 1920 AND 1925
+0 @I2@ INDI
+1 NAME Bo /Ray/
+1 BIRT
+2 DATE {}
+0 @I3@ INDI
+1 NAME Bo /Day/
+0 TRLR
+"""
+
+
+def test_births_of_a_family_tree_become_the_same_intervals_as_those_of_a_table(tmp_path, capsys):
+    rows = "photo,person,estimate\na.jpg,ADA,20\nb.jpg,Bo Ray,30\nc.jpg,Cy,31\nd.jpg,Bo,30\ne.jpg,No Face,x\n"
+    faces = written(tmp_path / "f.csv", rows)
+    tree = written(tmp_path / "family.ged", TREE.format("ABT 1931"))
+    assert main(["--faces", str(faces), "--people", str(tree), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"{tree}: nobody is called Cy",
+        f"{tree}: by given name or nickname alone, ADA is Ada Ray (born BET 1920 AND 1925)",
+        f"not used: {faces}, row 6: 'x' is no age; the face is left out",
+        f"not used: Bo: {tree} has 2 people of that name, Bo Ray (born ABT 1931), Bo Day (no birth date); use the full "
+        "name or a CSV of births; it is taken as unknown",
+    ]
+    people = pd.read_csv(tmp_path / "out" / "people.csv").set_index("person")
+    assert people.loc["ADA", ["status", "low", "high"]].tolist()[0] == "narrowed"
+    assert 1920 <= people.loc["ADA", "low"] < people.loc["ADA", "high"] <= 1926
+    table = written(tmp_path / "p.csv", "person,born\nADA,BET 1920 AND 1925\nBo Ray,ABT 1931\n")
+    assert main(["--faces", str(faces), "--people", str(table), "--out", str(tmp_path / "same")]) == 1
+    assert pd.read_csv(tmp_path / "same" / "people.csv").set_index("person").equals(people)
+
+
+def test_the_tree_is_read_anew_and_a_broken_one_is_one_sentence(tmp_path, capsys):
+    faces = written(tmp_path / "f.csv", "photo,person,estimate,photo_date\na.jpg,Bo Ray,30,1970\n")
+    words = ["--faces", str(faces), "--people", str(tmp_path / "family.ged")]
+    for born in ("1940", "1944"):
+        written(tmp_path / "family.ged", TREE.format(born))
+        assert main(words) == 0
+        assert f"Bo Ray: born {born}" in capsys.readouterr().out
+    written(tmp_path / "family.ged", "not a tree")
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error == f"age-album: {tmp_path}/family.ged is no GEDCOM file: it does not begin with '0 HEAD'.\n"
+
+
 def test_one_bad_row_never_loses_the_rest(tmp_path, capsys):
     rows = "photo,person,estimate,photo_date\na.jpg,Ada,20,1980\nb.jpg,Ada,x,1985\nc.jpg,Ada,31,soon\nd.jpg,Ada,-3,\n"
     rows += "e.jpg,Ada,25,1985\ne.jpg,Bo,25,1986\nf.jpg,,nan,1990\ng.jpg,ada,30,2999\n"

@@ -50,6 +50,19 @@ def test_births_of_any_spreadsheet_and_spelling_date_the_photos(album, capsys):
     assert "3 dated by EXIF\n" in printed and "3 references of 2 named people, ages 20 to 40" in printed
 
 
+def test_births_of_a_family_tree_date_the_photos_and_soft_ones_leave_them_out(album, capsys):
+    tree = album / "births.ged"
+    tree.write_text(
+        "0 HEAD\n1 CHAR UTF-8\n0 INDI\n1 NAME Anna /Huber/\n1 BIRT\n2 DATE 1980\n"
+        "0 INDI\n1 NAME Zoe\n1 BIRT\n2 DATE ABT 1990\n0 TRLR\n"
+    )
+    problems = build(words(album / "album", album / "bank.npz", "--births", str(tree)), Brightness())
+    assert load_bank(album / "bank.npz", "abc").ages.tolist() == pytest.approx([30, 40], abs=0.01)
+    assert len(problems) == 1 and "'ABT 1990' is no date like 1987-06-30" in problems[0]
+    said = f"{tree}: by given name or nickname alone, anna is Anna Huber (born 1980)\n"
+    assert capsys.readouterr().err == said
+
+
 def test_append_with_corrected_births_corrects_the_ages(album, capsys):
     before, _ = made(album)
     assert made(album, "--append")[1] == []
