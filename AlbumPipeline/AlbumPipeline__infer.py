@@ -4,6 +4,7 @@
     python AlbumPipeline/AlbumPipeline__infer.py --predictions out/fgnet_dev.csv     # the same, estimated before
     python AlbumPipeline/AlbumPipeline__infer.py --table weights/AlbumPipeline/evaluation.csv   # as it was written
     python AlbumPipeline/AlbumPipeline__infer.py --data data/prepared/new --weights weights/AlbumPipeline   # new people
+    python AlbumPipeline/AlbumPipeline__infer.py --data data/prepared/fgnet_dev --album a.csv   # for age-album --faces
 
 Dates are the ages in years (born in year 0), so that an error of a birth is an error of every age in the album. The
 control is the same calibration without the album: the age regressed on the estimate of each face alone, in years or in
@@ -31,6 +32,7 @@ from common.errors import UserError
 from common.evaluation.tables import markdown
 
 REPEATS = 4  # random draws of every person or photo
+BORN = 1900  # of all people in a table for age-album
 DATE_ERROR = 2.0  # years, uniform
 WRONG = 0.1  # part of the photos that show somebody else
 
@@ -183,6 +185,14 @@ def evaluate(folds: list[Fold]) -> list[list[str]]:
     return [*rows, ["10 % wrong people: found", *rows[-1][1:3], "–", *found]]
 
 
+def album_table(faces: DatedFaces) -> pd.DataFrame:
+    """The faces as a table for age-album --faces: photo, person, estimate (years), photo_date; all are born in BORN."""
+    person = [name.rpartition("::")[2] for name in faces.person]
+    dates = [str(BORN + int(age)) for age in faces.age]
+    photos = [f"{name}-{number}" for number, name in enumerate(person)]
+    return pd.DataFrame({"photo": photos, "person": person, "estimate": faces.estimate, "photo_date": dates})
+
+
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Command line of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -199,6 +209,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--folds", type=int, default=5, metavar="N", help="parts of the people that are left out in turn (5)")
     add("--out", type=Path, metavar="CSV", help="write the table here")
     add("--table", type=Path, metavar="CSV", help="only print a table that was written before")
+    add("--album", type=Path, metavar="CSV", help=f"only write a table for age-album --faces, everybody born in {BORN}")
     add("--device", default="auto", help="auto, cpu or cuda")
     return parser.parse_args(argv)
 
@@ -214,6 +225,9 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.out:
             check_out(arguments.out, tuple(HEADERS))
         faces = read_faces(config, arguments.data)
+        if arguments.album:
+            write_table(album_table(faces), arguments.album, 2)
+            return 0
         if arguments.weights:
             folds = [given_fold(faces, load_errors(arguments.weights)[0])]
         else:

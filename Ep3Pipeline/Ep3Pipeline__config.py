@@ -7,7 +7,7 @@ from jsonargparse import Namespace
 
 from common.training.config import parse_config
 
-DESCRIPTION = """Train the method of the paper: a face beside single references, in both directions, each with a weight.
+DESCRIPTION = """Train the method of the paper: a face beside single references, each with a weight.
 Keys come from --preset, then --config FILE.json, then the command line; '-' and '_' are the same in a key."""
 
 BANKS = ("base+dar", "base", "dar")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from AlbumPipeline.AlbumPipeline__config import AlbumConfig
 from AlbumPipeline.AlbumPipeline__dataset import DatedFaces
+from AlbumPipeline.AlbumPipeline__infer import album_table
 from AlbumPipeline.AlbumPipeline__infer import main as evaluate_main
 from AlbumPipeline.AlbumPipeline__infer2 import DEMO, main
 from AlbumPipeline.AlbumPipeline__main import main as train_main
@@ -269,6 +270,19 @@ def test_training_and_evaluation_are_one_command_each(tmp_path, capsys, monkeypa
     assert "| album, all ages: album | 80 | 8 |" in shown and "false alarms" in shown
     assert evaluate_main(["--table", str(out)]) == 0
     assert capsys.readouterr().out.strip() in shown
+
+
+def test_a_set_of_known_ages_becomes_an_album_that_gives_its_births(tmp_path):
+    ages = np.array([3.0, 8.0, 15.0, 30.0, 4.0, 10.0, 20.0])
+    faces = DatedFaces(np.array(["set::anna"] * 4 + ["set::ben"] * 3), ages + 0.5, ages)
+    table = album_table(faces)
+    assert table["photo_date"].tolist() == ["1903", "1908", "1915", "1930", "1904", "1910", "1920"]
+    table.to_csv(tmp_path / "album.csv", index=False)
+    read, births, problems = read_faces_table(tmp_path / "album.csv")
+    assert not problems and not births and read["photo"].is_unique
+    solved = people_table(solve_table(make_album(read, births, AgeErrors(), date(2026, 1, 1))[0], AgeErrors()), 0.9)
+    assert solved["person"].tolist() == ["anna", "ben"]
+    assert pd.to_numeric(solved["birth_year"]).to_numpy(float) == pytest.approx([1900, 1900], abs=2)
 
 
 def test_too_few_people_are_refused(tmp_path, capsys):
