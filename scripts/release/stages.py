@@ -95,8 +95,7 @@ def stages(sources: Path, budget: str) -> list[Stage]:
             [f"{ALBUM}/{ALBUM}__main.py", "--data", FGNET, "--out", f"weights/{ALBUM}"],
             [f"{ALBUM}/{ALBUM}__infer.py", "--data", FGNET, "--out", f"weights/{ALBUM}/evaluation.csv"],
         ], reads=models(BASE)),
-        Stage("predictions", predictions(sources),
-              reads=(*models(*RELEASES), "weights/*/intervals.json", str(sources / "photos"))),
+        *predictions(sources),
         Stage("metrics", [report(name) for name in RELEASES]),
         Stage("compared", [["scripts/release/compare_releases.py", "--before", BEFORE, "--sources", str(sources)]],
               reads=("weights/*/predictions/*.csv.gz",)),
@@ -195,16 +194,20 @@ def test_sets(sources: Path) -> dict[str, list[str]]:
     }
 
 
-def predictions(sources: Path) -> list[list[str]]:
-    """Commands that estimate every test set by every pipeline; the test splits are touched here alone."""
-    commands = []
+def predictions(sources: Path) -> list[Stage]:
+    """A stage for each release that estimates every test set; the test splits are touched here alone."""
+    stages = []
     for weights in RELEASES:
         pipeline = weights.removesuffix(LARGE)
-        for name, words in test_sets(sources).items():
-            chosen = [] if weights == pipeline else ["--weights", f"weights/{weights}"]
-            out = f"weights/{weights}/predictions/{name}.csv.gz"
-            commands.append([f"{pipeline}/{pipeline}__infer2.py", *words, *chosen, "--out", out])
-    return commands
+        chosen = [] if weights == pipeline else ["--weights", f"weights/{weights}"]
+        commands = [
+            [f"{pipeline}/{pipeline}__infer2.py", *words, *chosen, "--out",
+             f"weights/{weights}/predictions/{name}.csv.gz"]
+            for name, words in test_sets(sources).items()
+        ]  # fmt: skip
+        needs = (*models(BASE, DIFF, weights), f"weights/{weights}/intervals.json", str(sources / "photos"))
+        stages.append(Stage(f"predictions_{weights}", commands, reads=needs))
+    return stages
 
 
 def report(weights: str) -> list[str]:
