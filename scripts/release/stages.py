@@ -45,6 +45,7 @@ EPOCHS = {  # by budget; a training that is not named takes its preset's
     "gpu": {"start": 27, "base": 27, "taught": 18, "large": 24, "large_again": 18, "real": 5},
 }
 HEAD = ["--epochs", "8", "--balance", "0.4", "--set-balance", "0.5", "--decode", "median"]  # embedding and age head
+NEAREST = ["--per-bin", "0", "--references", "30"]  # on the larger base better on val than so many of every 5 years
 MEAN = ["--part", "0.2", "--input-size", "92"]  # of the start in the released base; the side at which it reads
 
 
@@ -157,7 +158,7 @@ def differences() -> list[Stage]:
     graph, large = ["scripts/export_onnx.py", "--weights", f"weights/{DIFF}"], f"weights/{BASE}{LARGE}"
     words = {pipeline: [f"{pipeline}/{pipeline}__main.py", "--data"] for pipeline in (DIFF, EP3, RANGES)}
     runs, runs_large = ["--runs", f"{RUNS}/difference"], ["--runs", f"{RUNS}/difference_large"]
-    larger = [*words[DIFF], *REAL, "--base-weights", large, "--embedding-size", "512", *runs_large]
+    larger = [*words[DIFF], *REAL, "--base-weights", large, "--embedding-size", "512", *NEAREST, *runs_large]
     return [
         Stage("difference", [[*words[DIFF], *REAL, *runs]], ("difference", DIFF), DIFF, models(BASE)),
         Stage("difference_graph", [graph], reads=models(DIFF)),
