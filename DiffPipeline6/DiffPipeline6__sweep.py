@@ -1,7 +1,7 @@
 """What was tried: the validation error of heads trained with one setting changed at a time, several seeds each.
 
     python DiffPipeline6/DiffPipeline6__sweep.py --data data/prepared/utkface data/prepared/fairface --out sweep.csv
-    python DiffPipeline6/DiffPipeline6__sweep.py --table weights/DiffPipeline6/sweep.csv
+    python DiffPipeline6/DiffPipeline6__sweep.py --table sweep.csv
 
 Everything is chosen on `val`; the test split is not touched.
 """
