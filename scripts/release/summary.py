@@ -30,12 +30,12 @@ SETS = {  # test set: heading
 }
 WAYS = {  # folder of weights/: what it is in the table
     "AgeRegBaseline": "base",
-    "DiffPipeline6": "full (default): training references",
+    "DiffPipeline6": "full (default)",
     "AgeRegBaseline-large": "base, `-large`",
     "DiffPipeline6-large": "full, `-large`",
 }
-CONTROL, CONTROL_NAME = "(a) no references", "its control: the head without references"
-OWN_COUNTS = (1, 2, 3, 5, 10)
+CONTROL, CONTROL_NAME = "(a) no references", "its control: no references"
+OWN_COUNTS = (1, 3, 10)
 OWN = {  # variant of scripts/evaluate_references.py: what it is in the table
     "domain bank": "base + other people's photos of the kind",
     "domain + personal bank": "base + those and the person's own",
