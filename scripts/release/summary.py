@@ -37,7 +37,7 @@ WAYS = {  # folder of weights/: what it is in the table
 CONTROL, CONTROL_NAME = "(a) no references", "its control: no references"
 OWN_COUNTS = (1, 3, 10)
 OWN = {  # variant of scripts/evaluate_references.py: what it is in the table
-    "domain bank": "base + other people's photos of the kind",
+    "domain bank": "base + other people's dated photos",
     "domain + personal bank": "base + those and the person's own",
 }
 ALBUM = "album, all ages: album"  # row of AlbumPipeline__infer.py
