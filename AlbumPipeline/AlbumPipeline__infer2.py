@@ -28,6 +28,7 @@ from AlbumPipeline.AlbumPipeline__weights import RELEASED, load_errors
 from common.data.births import read_births
 from common.errors import DataError, UserError
 from common.files import REPOSITORY
+from common.inference.terminal import unless_closed
 
 DEMO = REPOSITORY / "data" / "demo_album.csv"
 
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
         problems += missing
     table, said = make_album(faces, births, errors, date.today())
     solved = solve_table(table, errors)
-    print("\n".join(summary(solved, arguments.interval)))
+    unless_closed(lambda: print("\n".join(summary(solved, arguments.interval)), flush=True))
     if arguments.out:
         made_by = {"weights": arguments.weights.name, "base": notes.get("base", "")}
         write_results(solved, arguments.interval, arguments.out, made_by)

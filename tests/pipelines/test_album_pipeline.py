@@ -1,6 +1,8 @@
 """AlbumPipeline from tables and folders to results: what is read, written, refused, and named as not used."""
 
 import json
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from AlbumPipeline.AlbumPipeline__tables import make_album, parse_known, read_fa
 from AlbumPipeline.AlbumPipeline__train import fit_errors, person_quantile
 from AlbumPipeline.AlbumPipeline__weights import RELEASED, AgeErrors, load_errors, save_errors
 from common.errors import WeightsError
+from common.files import REPOSITORY
 
 TODAY = date(2026, 11, 28)
 
@@ -57,6 +60,13 @@ def test_the_demo_finds_its_two_planted_errors_and_the_births():
         assert people.loc[name, "low"] - 0.5 < born < people.loc[name, "high"] + 0.5
     assert people.loc["Ada", "status"] == "stated"
     assert demo_table().to_csv(index=False) == DEMO.read_text()
+
+
+def test_a_reader_that_goes_away_costs_no_traceback():
+    words = [sys.executable, "AlbumPipeline/AlbumPipeline__infer2.py"]
+    told = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    told.stdout.close()
+    assert told.wait() == 0 and told.stderr.read() == ""
 
 
 def test_the_command_writes_tables_that_can_be_given_back(tmp_path, capsys, monkeypatch):
