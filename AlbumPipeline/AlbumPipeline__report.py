@@ -170,7 +170,7 @@ def _shown(lines: list[str]) -> list[str]:
 
 def suggestions(dates: pd.DataFrame) -> pd.DataFrame:
     """For `exiftool -csv=`: SourceFile, the year alone as DateCreated, and low and high in words; only estimates."""
-    good = dates[dates["status"].isin(["estimated", "narrowed"])]
+    good = dates[dates["status"].isin(["estimated", "narrowed"])].round({"date": 2})  # as dates.csv says it
     said = [f"estimated by age-album: {int(row.low)} to {int(row.high)}" for row in good.itertuples()]
     return pd.DataFrame(
         {

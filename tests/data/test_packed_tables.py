@@ -77,13 +77,13 @@ def test_the_bytes_know_no_time_and_no_name(table, tmp_path, monkeypatch):
     assert data[:10] == b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff"  # no flags, no time, level 9, any system
 
 
-SETS = {"utkface_test": 1453, "fgnet_dev": 248, "photos": 24}  # rows
+SETS = {"utkface_test": 1453, "publicfigures_test": 773, "fgnet_dev": 248, "photos": 24}  # rows
 
 
 def test_every_stored_table_is_packed_and_whole():
     stored = sorted(WEIGHTS.glob("*/predictions/*"))
-    assert len(stored) == 24 and all(path.name.endswith(".csv.gz") for path in stored)
-    assert len(list(WEIGHTS.glob("*/controls.csv.gz"))) == 3
+    assert len(stored) == 30 and all(path.name.endswith(".csv.gz") for path in stored)
+    assert len(list(WEIGHTS.glob("*/controls.csv.gz"))) == 2
     assert not [path for path in WEIGHTS.rglob("*.csv") if path.stat().st_size > 300_000]
     for path in (*stored, *WEIGHTS.glob("*/controls.csv.gz"), *WEIGHTS.glob("*/classes/classes.csv.gz")):
         assert path.read_bytes()[3:8] == bytes(5)
