@@ -38,19 +38,8 @@ TINY = [
     "--precision", "no", "--device", "cpu",
 ]  # fmt: skip
 QUICK = [
-    "--views",
-    "1",
-    "--epochs",
-    "1",
-    "--references",
-    "6",
-    "--per-bin",
-    "0",
-    "--device",
-    "cpu",
-    "--hidden-size",
-    "16",
-]
+    "--views", "1", "--epochs", "1", "--references", "6", "--per-bin", "0", "--device", "cpu", "--hidden-size", "16",
+]  # fmt: skip
 PREPARE = ["scripts/prepare_data.py", "csv", "--source", "labels.csv", "--crops", "--out", "prepared"]
 BANK = ["scripts/build_reference_bank.py", "--keep-outliers", "--append"]
 TRAIN = ["AgeRegBaseline/AgeRegBaseline__main.py", "--runs", "runs"]

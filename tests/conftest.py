@@ -17,19 +17,8 @@ TINY_MODEL = ["--backbone", "tiny", "--backbone-rate", "1", "--crop-size", "48",
 TINY = [*TINY_MODEL, "--batch-size", "32", "--device", "cpu"]
 
 QUICK = [
-    "--views",
-    "1",
-    "--epochs",
-    "2",
-    "--references",
-    "6",
-    "--per-bin",
-    "0",
-    "--device",
-    "cpu",
-    "--hidden-size",
-    "32",
-]
+    "--views", "1", "--epochs", "2", "--references", "6", "--per-bin", "0", "--device", "cpu", "--hidden-size", "32",
+]  # fmt: skip
 
 
 def with_intervals(folder: Path, out: Path) -> Path:

@@ -101,8 +101,6 @@ def stages(sources: Path, budget: str) -> list[Stage]:
         Stage("compared", [["scripts/release/compare_releases.py", "--before", BEFORE, "--sources", str(sources)]],
               reads=("weights/*/predictions/*.csv.gz",)),
         *controls(),
-        Stage("sweep", [[f"{DIFF}/{DIFF}__sweep.py", "--data", *REAL, "--runs", f"{RUNS}/difference", "--seeds",
-                         "1", "--out", f"weights/{DIFF}/sweep.csv"]], reads=models(BASE)),
         Stage("images", [["scripts/demo.py", "--out", "docs"], ["scripts/release/screenshots.py", "--out", "docs"]],
               reads=models(BASE, DIFF, ALBUM)),
         Stage("tables", [["scripts/release/refresh_tables.py"]],
