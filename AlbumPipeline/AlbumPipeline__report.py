@@ -128,7 +128,7 @@ def contradictions(solved: Solved) -> list[str]:
         cause = f"the date of the photo, its faces say {year:.0f}" if whole else "the person or the date"
         sentences.append(
             f"{table.photo[photo]}: {name} looks {alone[row]:.0f} and would be {ages.age[row]:.0f} there by all else "
-            f"({abs(ages.deviation[row]):.1f} deviations); check {cause}"
+            f"({abs(ages.deviation[row]):.1f} times the usual error of such a face); check {cause}"
         )
     return sentences
 

@@ -20,6 +20,7 @@ from common.errors import UserError
 from common.inference.drawings import save_drawing
 from common.inference.estimates import FaceAge
 from common.inference.inputs import demo_photo
+from common.inference.terminal import unless_closed
 
 TRUE_AGE = 42  # years: Eileen Collins was born in November 1956, NASA took the portrait in 1999
 INTERVAL = 0.9
@@ -97,7 +98,8 @@ def run(out: Path | None) -> None:
     if out:
         print()
         draw(face, solved, out / "demo.jpg")
-    print("\nYour photos: source .venv/bin/activate, then age-photos PHOTO … and age-album FOLDER (README.md)")
+    your = "Your photos: source .venv/bin/activate, then age-photos PHOTO … and age-album FOLDER (README.md)"
+    print(f"\n{your}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -105,7 +107,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="DIR", help="draw the portrait and a timeline here")
     try:
-        run(parser.parse_args(argv).out)
+        out = parser.parse_args(argv).out
+        unless_closed(lambda: run(out))
     except UserError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2

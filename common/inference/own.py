@@ -137,7 +137,8 @@ def unlike(user: UserReferences, estimate: np.ndarray, own: bool) -> list[str]:
     if outside:
         said = "1 face looks" if outside == 1 else f"{outside} faces look"
         told.append(
-            f"{said} more than {APART:.0f} years younger or older than all references ({low:.0f} to {high:.0f})"
+            f"{said} more than {APART:.0f} years younger or older than all references do ({low:.0f} to {high:.0f}): "
+            "there the change is uncertain"
         )
     return told
 

@@ -18,7 +18,7 @@ from scripts.page.album import (
     stated_dates,
     suggested_name,
 )
-from scripts.page.cards import image_of, note
+from scripts.page.cards import complaint, image_of, note
 from scripts.page.photos import Upload, Visit
 from scripts.page.timelines import photos_table, timeline
 from scripts.page.uploads import ask_for_uploads
@@ -47,8 +47,12 @@ def album_tab(visit: Visit) -> None:
             st.html(note(f"{face.photo}: {face.status}", bad=True))
     result = st.container()
     try:
-        people, births = ask_for_people(visit, people_of(visit, uploads, faces))
-        answer = solve(visit, faces, people, births, ask_for_dates(visit, uploads, names))
+        with result, st.spinner("Who is who …"):
+            groups = people_of(visit, uploads, faces)
+        people, births = ask_for_people(visit, groups)
+        dates = ask_for_dates(visit, uploads, names)
+        with result, st.spinner("Dating the photos …"):
+            answer = solve(visit, faces, people, births, dates)
     except UserError as error:
         result.html(note(str(error), bad=True))
         return
@@ -59,6 +63,7 @@ def album_tab(visit: Visit) -> None:
 def ask_for_people(visit: Visit, groups: Sequence[Sequence[AlbumFace]]) -> tuple[dict[str, str], dict[str, str]]:
     """Names by the key of a face, births as typed by name."""
     st.subheader("Who is who")
+    st.caption("Faces are grouped by who they look like. The same name in two boxes makes them one person.")
     names: dict[str, str] = {}
     births: dict[str, str] = {}
     for number, group in enumerate(groups):
@@ -67,16 +72,23 @@ def ask_for_people(visit: Visit, groups: Sequence[Sequence[AlbumFace]]) -> tuple
             st.html(f'<div class="age-faces">{"".join(_small(place, face) for place, face in enumerate(group))}</div>')
             with st.container(horizontal=True):
                 name = st.text_input("Name", suggested_name(visit, group, number), key=f"name {key}", width=200).strip()
-                born = st.text_input(
-                    "Born", visit.typed.get(f"born {name}", ""), key=f"born {key} {name}", width=200,
-                    placeholder="1931, 1940-06-30, ABT 1931",
-                )  # fmt: skip
+                if again := bool(name) and name in names.values():
+                    born = ""
+                else:
+                    born = st.text_input(
+                        "Born", visit.typed.get(f"born {name}", ""), key=f"born {key} {name}", width=200,
+                        placeholder="1931, 1940-06-30",
+                    ).strip()  # fmt: skip
                 others = st.multiselect("Not this person", range(1, len(group) + 1), key=f"not {key}", width=200)
         for place, face in enumerate(group):
             names[face.key] = "" if place + 1 in others else name
             visit.typed[f"name {face.key}"] = name
-        if born.strip():
-            births[name] = visit.typed[f"born {name}"] = born.strip()
+            if again:
+                st.caption(f"The same {name} as above.")
+            elif born and not complaint(born):
+                births[name] = visit.typed[f"born {name}"] = born
+            elif born:
+                st.html(note(complaint(born), bad=True))
     return names, births
 
 
@@ -97,9 +109,14 @@ def ask_for_dates(visit: Visit, uploads: Sequence[Upload], names: dict[str, str]
         table, disabled=["photo"], hide_index=True, width="stretch", key=f"dates {hash(tuple(stated))} {no_exif}",
         column_config={"date": st.column_config.TextColumn("date (1987-06-30, 1970s, empty: unknown)")},
     )  # fmt: skip
+    dates = {}
     for upload, text in zip(uploads, edited["date"], strict=True):
-        visit.typed[f"date {upload.id} {no_exif}"] = text or ""
-    return {upload.id: (visit.typed[f"date {upload.id} {no_exif}"], stated[upload.id][1]) for upload in uploads}
+        typed = visit.typed[f"date {upload.id} {no_exif}"] = (text or "").strip()
+        if typed and (wrong := complaint(typed)):
+            st.html(note(f"{names[upload.id]}: {wrong}", bad=True))
+            typed = ""
+        dates[upload.id] = typed, stated[upload.id][1]
+    return dates
 
 
 def show_album(answer: Answer, key: str) -> None:
@@ -118,5 +135,5 @@ def show_album(answer: Answer, key: str) -> None:
     columns = st.columns(2)
     for number in range(min(len(solved.table.person), MOST_TIMELINES)):
         columns[number % 2].altair_chart(timeline(solved, number), width="stretch", key=f"{key} {number}")
-    with st.expander(f"Dates of {len(solved.table.photo)} photos"):
+    with st.expander(f"Dates of {len(solved.table.photo)} photos", expanded=True):
         st.html(photos_table(solved))

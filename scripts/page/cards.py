@@ -7,12 +7,14 @@ from html import escape
 
 import numpy as np
 
+from common.data.dates import parse_period
 from common.data.predictions import DOUBTFUL, OK
 from common.inference.estimates import Evidence, FaceAge
 from common.inference.terminal import printable
 from scripts.page.photos import PROBABILITY, Found
 
 SCALE = 100  # years that a line of ages is long
+WIDEST = 70  # years from low to high; wider is said
 SHOWN = 24  # own references that are shown as faces
 
 STYLE = """<style>
@@ -45,7 +47,7 @@ STYLE = """<style>
 .age-card summary {cursor: pointer}
 .age-faces {display: flex; flex-wrap: wrap; gap: .5rem}
 .age-faces figure {width: 72px; margin: 0; font-size: .75rem; text-align: center; line-height: 1.25}
-.age-scroll {overflow-x: auto}
+.age-scroll {overflow-x: auto} .age-scroll .age-table td, .age-scroll .age-table th {overflow-wrap: normal}
 .age-table {border-collapse: collapse; font-size: .9rem} .age-table td, .age-table th {padding: .2rem .8rem .2rem 0;
   text-align: left; border-bottom: 1px solid rgba(128,128,128,.3); overflow-wrap: anywhere}
 .age-thumbnail {margin: 0; font-size: .8rem; line-height: 1.25; overflow-wrap: anywhere}
@@ -81,6 +83,15 @@ def note(text: str, bad: bool = False) -> str:
     return f'<div class="age-note{" bad" if bad else ""}" role="{"alert" if bad else "status"}">{text_of(text)}</div>'
 
 
+def complaint(text: str) -> str:
+    """What is wrong with a date that was typed; '' if nothing is."""
+    try:
+        parse_period(text)
+    except ValueError as error:
+        return f"{error} or 1970s; it is left out."
+    return ""
+
+
 def photo_row(
     name: str, found: Found, alone: Sequence[FaceAge], own: Sequence[FaceAge] = (), references: Sequence[OwnFace] = ()
 ) -> str:
@@ -109,7 +120,10 @@ def card(number: int, alone: FaceAge, own: FaceAge | None, portrait: bytes, refe
     years = f'<div class="age-years">{face.age:.0f} <small>years, face {number + 1}</small></div>'
     parts = [f"<div>{years}{interval(face, alone)}"]
     if own is not None:
-        parts.append(f"<p>with your photos {alone.age:.0f} → {own.age:.0f}{_whose(own)}</p>")
+        changed = f"with your photos {alone.age:.0f} → {own.age:.0f}{_whose(own)}"
+        parts.append(f"<p>{changed if own.references else 'not recognised: your photos change nothing here'}</p>")
+    if face.high - face.low > WIDEST:
+        parts.append('<p class="age-small">? the face hardly shows an age: nearly any is possible</p>')
     if face.status.startswith(DOUBTFUL):
         parts.append(f'<p class="age-small">? {text_of(face.status)}</p>')
     elif face.status != OK:

@@ -12,9 +12,10 @@ from scripts.page.cards import STYLE
 from scripts.page.photos import PROBABILITY, Visit, Workshop
 from scripts.page.references_tab import references_tab
 
+TITLE = "How old do faces look, and when was a photo taken? Estimated on this machine; nothing leaves it."
 ABOUT = (
     "Apparent age from one image, wrong by several years as a rule; the bar holds the age "
-    f"{PROBABILITY:.0%} of the time on photos like those it was calibrated on. Nothing leaves this machine. "
+    f"{PROBABILITY:.0%} of the time on photos like those it was calibrated on. "
     "Not for decisions on people."
 )
 
@@ -36,6 +37,7 @@ def page(weights: str) -> None:
     """The whole page."""
     st.set_page_config("Age by difference", layout="wide")
     st.html(STYLE)
+    st.caption(TITLE)
     visit = visit_of(weights)
     ages, own, album = st.tabs(["Ages", "References", "Album"])
     with own:

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 from hashlib import sha1
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from scripts.references.entries import Candidate, enter_candidates, not_backgrou
 from scripts.references.merging import without_outliers
 from scripts.references.sources import Picture
 
-NO_AGE = "no age: type it, or give the birth date"
+NO_AGE = "no age: type it, or give the birth date; the photo must have a date, too"
 
 
 class References(NamedTuple):
@@ -36,9 +35,9 @@ def photo_date(upload: Upload) -> str:
     return upload.exif[0][:10].replace(":", "-") or name_date((upload.name,))
 
 
-def age_at_photo(upload: Upload, birth: date | None) -> float | None:
-    """Age in years at a photo from a birth date and the photo's own; None if one of them is unknown."""
-    age = age_between(birth.isoformat() if birth else "", photo_date(upload))
+def age_at_photo(upload: Upload, birth: str) -> float | None:
+    """Age in years at a photo from a birth as typed (1960 or 1960-06-30) and the photo's date; None if unknown."""
+    age = age_between(birth, photo_date(upload))
     return None if isinstance(age, str) else round(age, 1)
 
 
@@ -78,7 +77,7 @@ def _enter(
     bank = entered.bank
     faces = faces_in(bank)
     told = {numbers[id(one)]: said.removeprefix(f"{one.name}: ") for one, said in entered.remarks + entered.problems}
-    return References(Own(replace(bank, faces=None), AUTO if recognised else person), faces, told)
+    return References(Own(replace(bank, faces=None), person), faces, told)
 
 
 def _picture(upload: Upload, found: Found, age: float | None, person: str) -> Picture:
@@ -104,8 +103,9 @@ def faces_in(bank: ReferenceBank) -> list[OwnFace]:
 def with_kept(visit: Visit, references: References, name: str, data: bytes, person: str) -> References:
     """References joined with a bank that the visitor kept, `data` being the bytes of its file.
 
-    A bank with identities corrects whom it recognises; of another one `person` is taken if it names that person, else
-    everybody is corrected as by other people's photos. Raises WeightsError, DataError for a file that is no such bank.
+    If it names `person`, that person's faces alone are corrected (without identities every face is taken for one). Else
+    a bank with identities corrects whom it recognises, and everybody as by other people's photos. Raises WeightsError,
+    DataError for a file that is no such bank.
     """
     key = references.own and references.own.key, sha1(data).hexdigest(), person
     return visit.memory.get("kept", key, lambda: _joined(visit, references, name, data, person))
@@ -116,7 +116,7 @@ def _joined(visit: Visit, references: References, name: str, data: bytes, person
     faces = faces_in(kept) if kept.faces is not None else []
     bank = concatenate([kept, *([references.own.bank] if references.own else [])])
     named = {person_key(one): one for one in bank.people}.get(person_key(person), "")
-    whose = named if bank.identity is None else AUTO
+    whose = named or ("" if bank.identity is None else AUTO)
     return References(Own(replace(bank, faces=None), whose), [*references.faces, *faces], references.problems)
 
 

@@ -1,17 +1,15 @@
 """The tab References: dated photos of one person, the age of each bound to its content, the bank they make."""
 
 from collections.abc import Sequence
-from datetime import date
 
 import streamlit as st
 
 from common.errors import UserError
-from scripts.page.cards import image_of, note, text_of
+from scripts.page.cards import complaint, image_of, note, text_of
 from scripts.page.photos import Upload, Visit
 from scripts.page.references import References, age_at_photo, own_references, packed, photo_date, with_kept
 from scripts.page.uploads import ask_for_uploads
 
-EARLIEST = date(1900, 1, 1)
 INTRODUCTION = (
     "Photos of one person whose age you know correct the ages of that person in the tab Ages, from the first one on. "
     "Ages come from the birth date and the date in each photo, or from you."
@@ -27,9 +25,11 @@ def references_tab(visit: Visit) -> tuple[References, "st.delta_generator.DeltaG
         return References(None, [], {}), st.container()
     with st.container(horizontal=True):
         person = st.text_input("Name", "you", key="reference name", width=200).strip() or "you"
-        birth = st.date_input("Birth date", None, EARLIEST, date.today(), key="birth", width=200)
+        birth = st.text_input("Born", key="birth", placeholder="1960-06-30 or 1960", width=200)
         recognised = st.checkbox("Correct only faces that look like these photos", True, key="recognised")
     told = st.container()
+    if birth and (wrong := complaint(birth)):
+        told.html(note(wrong, bad=True))
     references = References(None, [], {})
     if uploads:
         ages, places = ask_for_ages(visit, uploads, birth)
@@ -49,7 +49,7 @@ def references_tab(visit: Visit) -> tuple[References, "st.delta_generator.DeltaG
     return references, told
 
 
-def ask_for_ages(visit: Visit, uploads: Sequence[Upload], birth: date | None) -> tuple[dict, dict]:
+def ask_for_ages(visit: Visit, uploads: Sequence[Upload], birth: str) -> tuple[dict, dict]:
     """Thumbnails with the age under each: ages (years, None unknown) by the id of the photo, and a place below each."""
     ages, places = {}, {}
     with st.container(horizontal=True, key="references"):

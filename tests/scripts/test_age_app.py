@@ -7,7 +7,6 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import date
 
 import numpy as np
 import pytest
@@ -17,11 +16,11 @@ from PIL import ExifTags, Image
 from common.difference.bank import load_bank
 from common.errors import WeightsError
 from common.files import WEIGHTS
-from common.inference.estimates import Face
+from common.inference.estimates import Face, FaceAge
 from common.pipeline import AgePipeline
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 from scripts.age_app import main
-from scripts.page.cards import STYLE, photo_row, text_of
+from scripts.page.cards import STYLE, card, complaint, photo_row, text_of
 from scripts.page.photos import Found, Upload, Visit, Workshop
 from scripts.page.references import NO_AGE, References, age_at_photo, own_references, packed, with_kept
 from scripts.page.server import PAGE
@@ -117,9 +116,8 @@ def test_own_references_move_an_age_as_the_kept_bank_does(workshop, portrait, tu
         assert len(kept.own.bank) == len(kept.faces) == 4
         estimates = visit.with_own([me], "full", kept.own)
         moved[shift] = estimates.faces[0].age
-        assert estimates.notes[0] == "matched: you 1" and estimates.notes[1].startswith(
-            "4 references of yours (4 of you) ch"
-        )
+        assert kept.own.person == "you" and estimates.notes[0] == "recognised as you: 1 of 1 faces"  # strangers stay
+        assert estimates.notes[1].startswith("4 references of yours (4 of you) ch")
     assert moved[-1] < alone.age - 3 and moved[1] > alone.age + 3
     (tmp_path / "kept.npz").write_bytes(packed(kept.own.bank))
     assert load_bank(tmp_path / "kept.npz", workshop.pipeline.base.fingerprint).ages.tolist() == list(
@@ -154,9 +152,10 @@ def test_age_from_birth_date_and_the_date_in_the_file():
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2007:06:30 12:00:00"
     exif[ExifTags.Base.DateTime] = "2010:01:01 12:00:00"
     Image.new("RGB", (20, 20)).save(stream, "JPEG", exif=exif)
-    photo, birth = Upload("a.jpg", stream.getvalue()), date(1987, 6, 30)
+    photo, birth = Upload("a.jpg", stream.getvalue()), "1987-06-30"
     assert age_at_photo(photo, birth) == 20.0 and photo.exif[0][:10] == "2007:06:30"
-    assert age_at_photo(photo, None) is None and age_at_photo(Upload("b.jpg", b"x"), birth) is None
+    assert age_at_photo(photo, "") is None and age_at_photo(photo, "1987") == 20.0
+    assert age_at_photo(Upload("b.jpg", b"x"), birth) is None
     assert age_at_photo(Upload("1997-06-30.jpg", b"x"), birth) == 10.0 and Upload("b.jpg", b"x").exif == ("", "")
 
 
@@ -178,6 +177,22 @@ def test_a_photo_of_two_has_two_cards_and_numbers(workshop, astronaut):
     row = photo_row(upload.name, found, visit.ages(upload, "full"))
     assert row.count("<article") == 2 and ", face 2</small>" in row
     assert max(Image.open(io.BytesIO(found.picture)).size) == 720
+
+
+def test_a_face_that_hardly_shows_an_age_and_one_that_is_nobody_known_say_so():
+    face = FaceAge("a.jpg", 0, base_age=64.0, age=64.0, low=0.0, high=120.0)
+    assert "nearly any is possible" in card(0, face, None, b"")
+    sure = replace(face, low=50.0, high=80.0)
+    assert "nearly any" not in card(0, sure, None, b"")
+    assert "your photos change nothing here" in card(0, sure, sure, b"")
+    assert "with your photos 64 → 60, as you" in card(0, sure, replace(sure, age=60.0, references=2, person="you"), b"")
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"), [("1960", False), ("1970s", False), ("around 60", True), ("2020-13-40", True)]
+)
+def test_a_date_that_cannot_be_read_is_said_where_it_is_typed(text, wrong):
+    assert bool(complaint(text)) == wrong
 
 
 @pytest.mark.parametrize("words", [[], ["--api"]])

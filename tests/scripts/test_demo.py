@@ -1,7 +1,10 @@
 import re
+import subprocess
+import sys
 
 from PIL import Image
 
+from common.files import REPOSITORY
 from scripts.demo import HEIGHT, main
 
 BORN = {"Bruno": 1918.7, "Clara": 1946.2, "Dora": 1949.9, "Frieda": 1979.6}  # by the simulation
@@ -24,3 +27,11 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["--out", str(tmp_path / "file")]) == 2
     assert capsys.readouterr().err.startswith("demo: The image cannot be written")
+
+
+def test_a_reader_that_goes_away_costs_no_traceback():
+    demo = subprocess.Popen(
+        [sys.executable, "scripts/demo.py"], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    demo.stdout.close()
+    assert demo.stderr.read() == "" and demo.wait() == 0
