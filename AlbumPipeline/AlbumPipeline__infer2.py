@@ -22,10 +22,13 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
+
 from AlbumPipeline.AlbumPipeline__report import check_folder, solve_table, summary, write_results
 from AlbumPipeline.AlbumPipeline__tables import make_album, people_of, read_faces_table, with_dates
 from AlbumPipeline.AlbumPipeline__weights import RELEASED, load_errors
 from common.data.births import read_births
+from common.data.predictions import read_csv
 from common.errors import DataError, UserError
 from common.files import REPOSITORY
 from common.inference.terminal import unless_closed
@@ -70,6 +73,22 @@ def refuse(arguments: argparse.Namespace) -> None:
         check_folder(arguments.out)
 
 
+def refuse_corrected(path: Path, faces: pd.DataFrame) -> None:
+    """Raise DataError if a faces.csv written before names somebody otherwise: a user may have corrected it."""
+    if not path.is_file():
+        return
+    keys = ["photo", "face"]
+    before, now = (
+        table.astype(str).set_index(keys)["person"] for table in (read_csv(path, dtype=str), faces[[*keys, "person"]])
+    )
+    both = before.index.intersection(now.index)
+    if (before[both] != now[both]).any():
+        raise DataError(
+            f"{path} names people otherwise than this run would: it is kept. Solve it with --faces {path}, or give "
+            "another --out."
+        )
+
+
 def run(arguments: argparse.Namespace) -> list[str]:
     """Solve, print and write; returns a sentence for each thing that was not used."""
     refuse(arguments)
@@ -78,6 +97,8 @@ def run(arguments: argparse.Namespace) -> list[str]:
         from AlbumPipeline.AlbumPipeline__photos import faces_of_photos
 
         faces, births, problems = faces_of_photos(arguments, notes)
+        if arguments.out:
+            refuse_corrected(arguments.out / "faces.csv", faces)
     else:
         faces, births, problems = read_faces_table(arguments.faces or DEMO)
     if arguments.people:

@@ -16,7 +16,7 @@ BANKS = ("base+dar", "base", "dar")
 TASKS = {"all": (0, 10_000), "0-3": (0, 3), "4-10": (4, 10), "0-10": (0, 10)}
 
 PRESETS = {
-    "released": {"per_bin": 4, "references": 32},
+    "released": {"per_bin": 4, "references": 32, "median_share": 0.0, "shrinkage": 0.5},
     "original": {"references": 5, "reference_window": 0.5, "aggregation": "max", "level_radius": 10, "task": "4-10"},
 }
 

@@ -16,7 +16,7 @@ WEIGHTINGS = ("head", "uniform")
 ERRORS = ("kde", "gaussian", "uniform", "none")
 
 PRESETS = {
-    "released": {"directions": "forward"},
+    "released": {"directions": "forward", "shrinkage": 0.5},
     "original": {"reference_window": 0.5, "age_size": 128, "views": 0, "bank": "base"},
 }
 
@@ -35,6 +35,7 @@ class PairHeadConfig:
         level_radius: Largest difference the classes and levels can say, in years.
         directions: both (query-reference and reference-query), antisymmetric (half their difference), or forward.
         weighting: head (a learned weight per reference) or uniform.
+        shrinkage: Factor on what is learnt, outside of training: a smaller correction loses less on unlike faces.
         dropout: Probability of dropping a hidden feature in training.
     """
 
@@ -47,6 +48,7 @@ class PairHeadConfig:
     level_radius: int = 20
     directions: str = "both"
     weighting: str = "head"
+    shrinkage: float = 1.0
     dropout: float = 0.3
 
     def __post_init__(self):
@@ -58,6 +60,8 @@ class PairHeadConfig:
                 raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
         if self.references < 0 or self.level_radius < 1:
             raise ValueError("references must be 0 or more and level_radius 1 or more.")
+        if not 0 <= self.shrinkage <= 1:
+            raise ValueError(f"shrinkage must be in [0, 1], not {self.shrinkage}.")
         if self.youngest >= self.oldest:
             raise ValueError(f"youngest {self.youngest} must be below oldest {self.oldest}.")
         if self.age_size < 2 or self.age_size % 2:

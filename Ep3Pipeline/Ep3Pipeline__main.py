@@ -11,6 +11,7 @@ import sys
 
 from common.data.prepare import prepare_synthetic
 from common.training.command import Training, train
+from common.training.differences import against_base
 from Ep3Pipeline.Ep3Pipeline__config import parse_arguments
 from Ep3Pipeline.Ep3Pipeline__train import Run, fit, start_run
 
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; exit status 0 done, 2 nothing could be done, 130 stopped by Ctrl-C."""
     training = Training(
         "Ep3Pipeline", __file__, parse_arguments, start_run, count, fit,
-        lambda run: f"Best validation error {run.loop.progress.best:.2f} years",
+        lambda run: against_base(run.loop),
     )  # fmt: skip
     return train(training, prepare_synthetic, argv)
 

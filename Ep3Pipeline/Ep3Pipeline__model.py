@@ -147,11 +147,12 @@ class PairDifferenceHead(nn.Module):
         center = start.clamp(-radius, radius).reshape(-1)  # [B·R]
         sharpness = F.softplus(self.sharpness)
         bell = gaussian_log_probs(center, self.years, math.pi / (math.sqrt(3) * sharpness))  # [B·R, 2·radius + 1]
-        classes = bell.unflatten(0, shape) + self.classes(trunk)
+        share = 1.0 if self.training else self.config.shrinkage
+        classes = bell.unflatten(0, shape) + share * self.classes(trunk)
         probabilities = torch.softmax(classes, dim=2)
         moved = (probabilities * self.years).sum(dim=2) - expectation(bell, self.years).view(shape)  # [B, R]
-        within = (probabilities * torch.tanh(self.regressors(trunk))).sum(dim=2)  # [B, R]
-        levels = logistic_logits(center, sharpness, radius, "condor").unflatten(0, shape) + self.levels(trunk)
+        within = (probabilities * torch.tanh(share * self.regressors(trunk))).sum(dim=2)  # [B, R]
+        levels = logistic_logits(center, sharpness, radius, "condor").unflatten(0, shape) + share * self.levels(trunk)
         return PairScores(classes, levels, start + moved + within), trunk
 
     def weigh(self, trunk: Tensor, mask: Tensor) -> Tensor:

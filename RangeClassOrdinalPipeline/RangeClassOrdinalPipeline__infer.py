@@ -3,7 +3,7 @@
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py  # synthetic faces
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --data data/prepared/utkface --out out/ranges
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --data data/prepared/publicfigures \\
-        --split val calib dar --out out/ranges_real                       # real ages, not in its training
+        --split calib test --out out/ranges_real                         # real ages, not in its training
     python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__infer.py --table out/ranges/classes.csv
 
 Baselines: the class prior of the training faces; `base doubt`, a logistic regression on the spread of the base's

@@ -48,16 +48,24 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="base weights to write intervals for",
     )
-    add("--weights", type=Path, default=RELEASED, metavar="DIR", help="DiffPipeline6 weights to write intervals for")
+    add(
+        "--weights", type=Path, metavar="DIR",
+        help="DiffPipeline6 weights to write intervals for (the released ones; with another --base none)",
+    )  # fmt: skip
     add("--ep3", type=Path, metavar="DIR", help="Ep3Pipeline weights to write intervals for")
     add("--ranges", type=Path, metavar="DIR", help="RangeClassOrdinalPipeline weights to write intervals for")
     add("--limit", type=int, default=0, metavar="N", help="use at most this many faces of each split and set")
     add("--report", nargs="+", type=Path, metavar="CSV", help="only report the coverage of stored predictions")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.weights is None and arguments.base_weights == BASE_RELEASED:
+        arguments.weights = RELEASED
+    return arguments
 
 
 def pipelines(arguments: argparse.Namespace) -> dict[Path, AgePipeline]:
-    """The pipelines whose `--mode full` gets intervals, by their weights folder; the first is DiffPipeline6."""
+    """The pipelines whose `--mode full` gets intervals, by their weights folder: none for a base alone."""
+    if arguments.weights is None:
+        return {}
     corrector = load_model(arguments.weights, "cpu")
     found = {arguments.weights: AgePipeline(corrector.pipeline, corrector, arguments.weights)}
     if arguments.ep3:
@@ -105,10 +113,10 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.data:
         raise DataError("Give prepared folders with --data, or stored predictions with --report.")
     ways = {str(folder): pipeline for folder, pipeline in pipelines(arguments).items()}
-    base = next(iter(ways.values())).base
-    alone = {"base": next(iter(ways.values())).bypass()}
+    whole = next(iter(ways.values())) if ways else AgePipeline.from_weights(arguments.base_weights, "cpu")
+    base, alone = whole.base, {"base": whole.bypass()}
     dar = estimate_split(alone, arguments.data, "dar", arguments.limit)
-    calib, val = (estimate_split(ways, arguments.data, split, arguments.limit) for split in ("calib", "val"))
+    calib, val = (estimate_split(ways or alone, arguments.data, split, arguments.limit) for split in ("calib", "val"))
     coefficients = fit_coefficients(
         *(dar[name].to_numpy() for name in ("base", "spread")), dar["base"] - dar["true_age"]
     )

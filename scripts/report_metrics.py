@@ -1,7 +1,7 @@
-"""Metrics of stored predictions as a Markdown table, and as JSON; optionally the speed of the released weights.
+"""Metrics of stored predictions as a Markdown table, and as JSON.
 
     python scripts/report_metrics.py UTKFace-test=weights/AgeRegBaseline/predictions/utkface_test.csv.gz \\
-        --speed --out weights/AgeRegBaseline/metrics.json
+        --out weights/AgeRegBaseline/metrics.json
     python scripts/report_metrics.py weights/AgeRegBaseline         # all predictions that are stored beside the weights
 
 Reads predictions tables only (see common/data/predictions.py); no image is opened and nothing is estimated.
@@ -10,25 +10,18 @@ Reads predictions tables only (see common/data/predictions.py); no image is open
 import argparse
 import json
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from common.base.weight_files import BANK_FILE, stored_at
 from common.data.labels import kind_of_ages
 from common.data.predictions import read_predictions
 from common.data.protocols import read_split_file, split_hash
-from common.difference.corrector import Faces
 from common.errors import DataError, UserError
 from common.evaluation.metrics import distance_to_interval, estimated, not_finite_words, paired_bootstrap, summarise
 from common.evaluation.tables import markdown, or_dash, signed_gain
-from common.pipeline import RELEASED, AgePredictBasicPipeline
-from DiffPipeline6.DiffPipeline6__model import load_model
 
 
 def table_lines(results: dict[str, dict[str, Any]]) -> list[str]:
@@ -96,49 +89,6 @@ def _row(name: str, kind: str, row: dict[str, float]) -> list[object]:
     return [name, row["n"], *means, f"{row['bias']:+.2f}", *shares, kind]
 
 
-def measure_speed(weights: Path, repeats: int = 5) -> dict[str, float]:
-    """Crops per second in batches of 64 on all cores, and milliseconds per crop one by one on one core (CPU)."""
-    pipeline = AgePredictBasicPipeline.from_weights(weights, "cpu")
-    size = pipeline.config.crop_size
-    crops = np.random.default_rng(0).integers(0, 256, (256, size, size, 3), dtype=np.uint8)
-    cores = torch.get_num_threads()
-    batched = min(_seconds(lambda: pipeline.predict(crops), repeats))
-    torch.set_num_threads(1)
-    pipeline = AgePredictBasicPipeline.from_weights(weights, "cpu")  # its graph takes the number of threads at load
-    single = min(_seconds(lambda: [pipeline.predict(crops[i : i + 1]) for i in range(32)], repeats)) / 32
-    torch.set_num_threads(cores)
-    return {"cores": cores, "crops_per_second": round(256 / batched, 1), "ms_per_crop_one_core": round(1e3 * single, 2)}
-
-
-def measure_correction(weights: Path, references: int = 20_000, repeats: int = 5) -> dict[str, float]:
-    """Time of full over bypass per crop in batches of 64 on all cores, with a bank of 20,000 references (CPU)."""
-    corrector = load_model(weights, "cpu")
-    bank = corrector.bank.rows(np.arange(references) % len(corrector.bank))
-    bank = replace(bank, id=np.arange(references).astype(str))
-    corrector = replace(corrector, bank=bank)
-    size = corrector.pipeline.config.crop_size
-    crops = np.random.default_rng(0).integers(0, 256, (256, size, size, 3), dtype=np.uint8)
-    nobody = np.full(len(crops), "")
-
-    def full() -> None:
-        base = corrector.pipeline.predict(crops)
-        corrector.correct(Faces(base.embeddings, base.ages, nobody, nobody))
-
-    pairs = [(_seconds(lambda: corrector.pipeline.predict(crops), 1)[0], _seconds(full, 1)[0]) for _ in range(repeats)]
-    ratio = float(np.median([second / first for first, second in pairs]))
-    return {"references": references, "full_over_bypass": round(ratio, 3)}
-
-
-def _seconds(work, repeats: int) -> list[float]:
-    work()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return times
-
-
 def named(argument: str) -> dict[str, Path]:
     """Files of predictions by name, of NAME=CSV or of a folder of weights; raises DataError if it is neither."""
     name, equals, path = argument.partition("=")
@@ -161,10 +111,6 @@ def report(arguments: argparse.Namespace) -> None:
     if arguments.split_file:
         split = read_split_file(arguments.split_file)
         document["split_file"] = {"file": arguments.split_file.name, "hash": split_hash(split)}
-    if arguments.speed:
-        difference = stored_at(arguments.weights, BANK_FILE).is_file()
-        document["speed"] = (measure_correction if difference else measure_speed)(arguments.weights)
-        print("\n" + "  ".join(f"{key} {value}" for key, value in document["speed"].items()))
     if arguments.out:
         arguments.out.write_text(json.dumps(document, indent=1) + "\n")
 
@@ -177,8 +123,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--split-file", type=Path, metavar="CSV", help="name the splits used, with their hash, in --json"
     )
-    parser.add_argument("--speed", action="store_true", help="also time the weights on the CPU")
-    parser.add_argument("--weights", type=Path, default=RELEASED, metavar="DIR", help="weights to time")
     try:
         report(parser.parse_args(argv))
     except UserError as error:

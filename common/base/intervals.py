@@ -169,7 +169,10 @@ def save_calibrators(folder: Path, calibrators: dict[str, IntervalCalibrator], b
 def load_calibrator(folder: str | Path, mode: str, base: str) -> IntervalCalibrator:
     """The calibrator of a mode for these weights on a base of this fingerprint; raises WeightsError without one."""
     folder = Path(folder)
-    make = "make them with scripts/calibrate_intervals.py --data PREPARED_DIR, naming these weights with --weights."
+    make = (
+        "make them with scripts/calibrate_intervals.py --data PREPARED_DIR, naming these weights with --weights "
+        "(those of a base with --base)."
+    )
     try:
         stored = json.loads(verified(folder / INTERVALS_FILE, LARGEST))
         calibrator = IntervalCalibrator(**stored["modes"][mode]) if "weights" in stored else None

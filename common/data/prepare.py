@@ -85,6 +85,9 @@ def open_source(options: Preparation) -> tuple[Source, list[Entry | Problem]]:
     else:
         source = Source(options.source)
     entries = READERS[options.name](source, how)
+    if options.name == "csv":  # what else lies beside the table is none of its business
+        named = {entry.path for entry in entries}
+        source.problems = [problem for problem in source.problems if problem.path in named]
     if not any(isinstance(entry, Entry) for entry in entries):
         raise DataError(f"{options.source} holds no image with a {options.name} label; check --source.")
     return source, entries

@@ -1,6 +1,7 @@
 """What every reader of a data set shares: a labelled image, a source of files, labels from names or from tables."""
 
 import math
+import os
 import re
 import tarfile
 import zlib
@@ -66,7 +67,8 @@ class Source:
         if not self.root.exists():
             raise DataError(f"There is nothing at {self.root}; give a folder, a .tar, a .tar.gz or a CSV file.")
         if self.root.is_dir():
-            files = [path for path in self.root.rglob("*") if path.is_file()]
+            names = [(folder, name) for folder, _, files in seen_folders(self.root) for name in files]
+            files = [path for folder, name in names if (path := Path(folder, name)).is_file()]
             sizes = [(path.relative_to(self.root).as_posix(), path.stat().st_size) for path in files]
         else:
             members = [(member.name, member.isfile(), _size(member)) for member in self._members()]
@@ -149,6 +151,13 @@ class Source:
     def by_ending(self, parts: int, names: list[str] | None = None) -> dict[str, str]:
         """Names of images (all, or of `names`) by their last `parts` parts."""
         return {"/".join(name.split("/")[-parts:]): name for name in (self.images() if names is None else names)}
+
+
+def seen_folders(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As os.walk, without hidden folders (.venv, .git), wherever they lie."""
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        yield folder, inner, files
 
 
 def _size(member: tarfile.TarInfo) -> int:

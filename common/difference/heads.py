@@ -82,6 +82,7 @@ class PooledDifferenceHead(nn.Module):
         start = torch.lerp(query.estimate, median_age(query, references), self.config.median_share)  # [B]
         offset = (start - anchor)[:, None]  # [B, 1] the difference that the levels start from
         levels = self.out(torch.cat([own, pooled, offset / YEARS], dim=1)).float()  # [B, 2·radius]
+        levels = levels if self.training else self.config.shrinkage * levels
         sharpness = nn.functional.softplus(self.sharpness)
         levels = levels + logistic_logits(offset[:, 0], sharpness, self.config.level_radius, self.config.ordinal)
         probabilities = level_probabilities(levels, self.config.ordinal)

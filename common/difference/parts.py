@@ -19,6 +19,7 @@ class HeadConfig:
         level_radius: Largest difference the levels can say, in years.
         ordinal: condor or coral levels.
         median_share: Part of the references' median age, beside the base's estimate, in where the levels start from.
+        shrinkage: Factor on what is learnt, outside of training: a smaller correction loses less on unlike faces.
         dropout: Probability of dropping a hidden feature in training.
     """
 
@@ -29,6 +30,7 @@ class HeadConfig:
     level_radius: int = 15
     ordinal: str = "condor"
     median_share: float = 0.5
+    shrinkage: float = 1.0
     dropout: float = 0.3
 
     def __post_init__(self):
@@ -40,8 +42,9 @@ class HeadConfig:
                 raise ValueError(f"{key} must be one of {', '.join(allowed)}, not '{value}'.")
         if self.references < 0 or self.level_radius < 1:
             raise ValueError("references must be 0 or more and level_radius 1 or more.")
-        if not 0 <= self.median_share <= 1:
-            raise ValueError(f"median_share must be in [0, 1], not {self.median_share}.")
+        for part, key in ((self.median_share, "median_share"), (self.shrinkage, "shrinkage")):
+            if not 0 <= part <= 1:
+                raise ValueError(f"{key} must be in [0, 1], not {part}.")
 
 
 class Query(NamedTuple):

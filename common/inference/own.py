@@ -61,7 +61,7 @@ def correct_by_own(
     age = np.where(used, np.clip(ages.age, 0, OLDEST), before)
     notes = [
         *_recognised(asked, name, user),
-        summary(user, faces, OwnAges(*(part[used] for part in ages)), before, used, asked),
+        summary(user, faces, OwnAges(*(part[used] for part in ages)), used, asked),
     ]
     notes += unlike(user, faces.estimate[used], bool((asked != "").any()))
     factor = None
@@ -82,12 +82,10 @@ def _recognised(asked: np.ndarray, name: str | None, user: UserReferences) -> li
     return []
 
 
-def summary(
-    user: UserReferences, faces: Faces, ages: OwnAges, before: np.ndarray, used: np.ndarray, asked: np.ndarray
-) -> str:
+def summary(user: UserReferences, faces: Faces, ages: OwnAges, used: np.ndarray, asked: np.ndarray) -> str:
     """How many references were used, what they changed, how many more would help: one sentence.
 
-    `ages` of the faces that are `used` [N] bool; `faces`, `before` and `asked` of all N.
+    `ages` of the faces that are `used` [N] bool; `faces` and `asked` of all N.
     """
     total = f"{len(user.bank)} reference{'' if len(user.bank) == 1 else 's'} of yours"
     if not len(ages.age) or not ages.references.any():
@@ -95,7 +93,7 @@ def summary(
     own = ages.own > 0
     names = sorted(set(asked[used][own].tolist()))
     who = "" if len(names) != 1 else f" ({ages.own[own].max()} of {names[0]})"
-    moved = ages.age - before[used]
+    moved = ages.age - faces.estimate[used]  # own references correct what the base says
     faces_said = "1 face" if len(moved) == 1 else f"{len(moved)} faces"
     span = "" if len(moved) == 1 else f" on average ({moved.min():+.1f} to {moved.max():+.1f})"
     part = OwnAges(*(values[own] for values in ages)) if own.any() else ages
@@ -104,7 +102,7 @@ def summary(
     kept = "more would change little"
     needed = f"about {more} more{of}, from other days near that age, would bring that to {best:.1f}"
     return (
-        f"{total}{who} changed {faces_said} by {moved.mean():+.1f} years{span}; "
+        f"{total}{who} changed {faces_said} by {moved.mean():+.1f} years{span} from the base's estimate; "
         f"expected error now {error:.1f} years, {needed if more else kept}"
     )
 

@@ -22,7 +22,7 @@ from common.difference.embedded import EmbeddedFaces, embed, embedded_table
 from common.difference.heads import Query, References, on_device
 from common.evaluation.metrics import summarise
 from common.training.distributed import keep_freed_memory
-from common.training.loop import Validation
+from common.training.loop import Loop, Validation
 
 
 class Looked(Protocol):
@@ -148,3 +148,10 @@ def save_tuned_base(data: Looked, base: BAR, folder: Path, tuned_by: str, device
     re_embed(data, pipeline.model)
     data.bank = replace(data.bank, fingerprint=pipeline.fingerprint)
     return pipeline
+
+
+def against_base(loop: Loop) -> str:
+    """What came of a training, beside the base it corrects; a head that is worse is called so."""
+    best, base = loop.progress.best, loop.progress.history[loop.progress.best_epoch]["val_base"]
+    worse = "" if best < base else ": the head is no better, use --mode bypass"
+    return f"Best validation error {best:.2f} years, of its base {base:.2f}{worse}"

@@ -64,7 +64,7 @@ def join(first: BAR, second: BAR, part: float = 0.5) -> BAR:
 def exchange(first: BAR, joined: BAR, before: BAR, part: float) -> BAR:
     """The joined BAR with `first` in the place of `before`, which it was joined of; raises WeightsError.
 
-    In it `first` reads at the resolution of the window, not at its own input_size.
+    In it `first` reads at MOBILEFACENET_SIDE px, whatever its own input_size.
     """
     if joined.config.backbone != "two_networks" or first.config.backbone != "mobilefacenet":
         raise WeightsError("Only the base of mobilefacenet in a joined base can be exchanged.")

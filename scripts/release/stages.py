@@ -45,7 +45,6 @@ EPOCHS = {  # by budget; a training that is not named takes its preset's
     "gpu": {"start": 27, "base": 27, "taught": 18, "large": 24, "large_again": 18, "real": 5},
 }
 HEAD = ["--epochs", "8", "--balance", "0.4", "--set-balance", "0.5", "--decode", "median"]  # embedding and age head
-NEAREST = ["--per-bin", "0", "--references", "30"]  # on the larger base better on val than so many of every 5 years
 MEAN = ["--part", "0.2", "--input-size", "92"]  # of the start in the released base; the side at which it reads
 
 
@@ -156,7 +155,7 @@ def differences() -> list[Stage]:
     graph, large = ["scripts/export_onnx.py", "--weights", f"weights/{DIFF}"], f"weights/{BASE}{LARGE}"
     words = {pipeline: [f"{pipeline}/{pipeline}__main.py", "--data"] for pipeline in (DIFF, EP3, RANGES)}
     runs, runs_large = ["--runs", f"{RUNS}/difference"], ["--runs", f"{RUNS}/difference_large"]
-    larger = [*words[DIFF], *REAL, "--base-weights", large, "--embedding-size", "512", *NEAREST, *runs_large]
+    larger = [*words[DIFF], *REAL, "--base-weights", large, "--embedding-size", "512", *runs_large]
     return [
         Stage("difference", [[*words[DIFF], *REAL, *runs]], ("difference", DIFF), DIFF, models(BASE)),
         Stage("difference_graph", [graph], reads=models(DIFF)),
@@ -213,8 +212,7 @@ def report(weights: str) -> list[str]:
     """Command that writes metrics.json of released weights from their stored predictions."""
     folder = f"weights/{weights}"
     sets = [f"{name}={folder}/predictions/{name}.csv.gz" for name in sorted(test_sets(Path()))]
-    timed = ["--speed", "--weights", folder] if weights.removesuffix(LARGE) in (BASE, DIFF) else []
-    return ["scripts/report_metrics.py", *sets, *timed, "--json", f"{folder}/metrics.json"]
+    return ["scripts/report_metrics.py", *sets, "--json", f"{folder}/metrics.json"]
 
 
 def controls() -> list[Stage]:

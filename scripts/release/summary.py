@@ -8,7 +8,6 @@ also by decade of true age. Exit status: 0 done, 2 a file is missing.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def exact_errors(path: Path) -> pd.DataFrame:
 
 
 def way_row(folder: str, name: str) -> list[str]:
-    """Name, MAE on each of SETS and milliseconds per crop of released weights; a dash where nothing is stored.
+    """Name and MAE on each of SETS of released weights; a dash where nothing is stored.
 
     What corrects the base has the interval of its gain over it in brackets.
     """
@@ -63,9 +62,7 @@ def way_row(folder: str, name: str) -> list[str]:
         path = WEIGHTS / folder / "predictions" / f"{key}.csv.gz"
         table = exact_errors(path) if path.is_file() else None
         cells.append(DASH if table is None else f"{table['error'].abs().mean():.2f}{gain_over_base(table)}")
-    metrics = WEIGHTS / folder / "metrics.json"
-    speed = json.loads(metrics.read_text()).get("speed", {}) if metrics.is_file() else {}
-    return [*cells, str(speed.get("ms_per_crop_one_core", DASH))]
+    return cells
 
 
 def gain_over_base(table: pd.DataFrame) -> str:
@@ -84,7 +81,7 @@ def interval_of(before: pd.Series, after: pd.Series, person: pd.Series) -> str:
 
 def one_set_row(name: str, key: str, cell: str) -> list[str]:
     """A row that is measured on one of SETS alone."""
-    return [name, *(cell if one == key else DASH for one in SETS), DASH]
+    return [name, *(cell if one == key else DASH for one in SETS)]
 
 
 def control_row() -> list[str]:
@@ -100,7 +97,7 @@ def control_row() -> list[str]:
         part = base.loc[ids]
         gain = interval_of(part["error"], mean[ids], part["person"]) if len(ids) else ""
         cells.append(f"{mean[ids].mean():.2f}{gain}" if len(ids) else DASH)
-    return [CONTROL_NAME, *cells, DASH]
+    return [CONTROL_NAME, *cells]
 
 
 def own_rows() -> list[list[str]]:
@@ -141,7 +138,7 @@ def ways() -> list[str]:
     faces = {key: len(exact_errors(WEIGHTS / "AgeRegBaseline" / "predictions" / f"{key}.csv.gz"))
              for key in SETS if (WEIGHTS / "AgeRegBaseline" / "predictions" / f"{key}.csv.gz").is_file()}  # fmt: skip
     heads = [f"{name} ({faces.get(key, DASH)})" for key, name in SETS.items()]
-    return markdown(["MAE in years (faces)", *heads, "ms per crop, one core"], rows)
+    return markdown(["MAE in years (faces)", *heads], rows)
 
 
 def group_tables(path: Path) -> list[str]:

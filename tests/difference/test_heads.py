@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -83,6 +85,20 @@ def test_a_fresh_head_says_what_base_and_median_reference_say(share):
     expected = (1 - share) * query.estimate + share * median_age(query, references)
     assert (query.estimate - median_age(query, references)).abs().max() > 1
     assert torch.allclose(fresh(query, references).age, expected, atol=0.3)
+
+
+def test_shrinkage_scales_what_is_learnt_and_only_outside_of_training():
+    query, references = faces()
+    whole = head("avg")
+    half, none = (PooledDifferenceHead(replace(whole.config, shrinkage=part, dropout=0.0)) for part in (0.5, 0.0))
+    for model in (half, none):
+        model.load_state_dict(whole.state_dict())
+    full, start = whole(query, references).levels, none.eval()(query, references).levels
+    assert (full - start).abs().max() > 0.1
+    assert torch.allclose(half.eval()(query, references).levels, (full + start) / 2, atol=1e-5)
+    assert torch.allclose(half.train()(query, references).levels, full, atol=1e-5)
+    with pytest.raises(ValueError, match="shrinkage must be in"):
+        HeadConfig(shrinkage=1.5)
 
 
 def test_the_median_age_is_that_of_the_references_there_are():

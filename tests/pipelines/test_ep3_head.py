@@ -77,6 +77,17 @@ def test_the_antisymmetric_difference_changes_its_sign_when_query_and_reference_
     assert (plain.forward_age - plain.reverse_age).abs().max() > 0.05
 
 
+def test_shrinkage_scales_what_is_learnt_and_only_outside_of_training():
+    query, references = drawn_pairs(4, 3)
+    whole, half, none = (stirred_head(shrinkage=part, directions="forward", dropout=0.0) for part in (1.0, 0.5, 0.0))
+    assert torch.allclose(none(query, references).age, query.estimate, atol=1e-4)
+    moved, by_half = (head(query, references).age - query.estimate for head in (whole, half))
+    assert (by_half.abs() < moved.abs()).all()
+    assert torch.allclose(half.train()(query, references).age - query.estimate, moved, atol=1e-5)
+    with pytest.raises(ValueError, match="shrinkage must be in"):
+        Ep3PipelineConfig(shrinkage=-0.1)
+
+
 def test_one_direction_alone_is_what_its_name_says():
     query, references = drawn_pairs(4, 3)
     forward, both = (stirred_head(directions=name)(query, references) for name in ("forward", "both"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from torch.nn import functional as F
 
 from AgeRegBaseline.AgeRegBaseline__config import PRESETS, AgeRegBaselineConfig
 from common.base.model import BAR, BARConfig, central_view, load_backbone_weights
@@ -19,7 +20,7 @@ from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import load_model
 from scripts.release.join_bases import earlier, exchange, join, main
 
-SIZES = {"mobilefacenet": 88, "edgeface": 112}
+SIZES = {"mobilefacenet": 92, "edgeface": 112}
 
 
 def base(backbone: str, **settings) -> BAR:
@@ -46,7 +47,7 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize("part", [0.5, 0.25])
 def test_scores_are_the_weighted_mean_and_embeddings_side_by_side(pair, images, part):
     with torch.inference_mode():
-        first = pair[0](images[:, :, *MOBILEFACENET_WINDOW])
+        first = pair[0](F.interpolate(images[:, :, *MOBILEFACENET_WINDOW], (92, 92), mode="bilinear"))
         second = pair[1](images[:, :, *EDGEFACE_WINDOW])
         output = join(*pair, part)(images)
     expected = (part * first.log_probs + (1 - part) * second.log_probs).log_softmax(1)
