@@ -10,6 +10,7 @@ from PIL import Image
 
 from common.data import packing as prepare_crops
 from common.data.manifest import COLUMNS, age_bounds, load_prepared, read_manifest
+from common.data.prepare import Preparation, open_source
 from common.data.readers import Entry, Source, read_fgnet, read_utkface
 from common.errors import DataError
 from common.faces.alignment import TEMPLATE
@@ -266,3 +267,14 @@ def test_an_empty_split_is_said(tmp_path, capsys):
     counts = printed.split("split: ")[1].splitlines()[0].split(", ")  # "base 4", "dar 0", …
     empty = [count.split()[0] for count in counts if count.endswith(" 0")]
     assert empty and f"no face in {', '.join(empty)}: too few" in printed
+
+
+def test_what_lies_beside_a_table_or_in_hidden_folders_is_not_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr("common.data.source.LARGEST_FILE", 10_000)
+    for name in (".venv/lib/big.so", "big.bin", "named.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"0" * 20_000)
+    (tmp_path / "labels.csv").write_text("path,age\nnamed.jpg,30\n")
+    assert [problem.path for problem in Source(tmp_path).problems] == ["big.bin", "named.jpg"]
+    source, _ = open_source(Preparation("csv", tmp_path / "out", tmp_path / "labels.csv"))
+    assert [problem.path for problem in source.problems] == ["named.jpg"]

@@ -196,7 +196,10 @@ def test_what_references_did_is_one_true_sentence():
     years = 0.8 * user.widening(0.5, True) * (min(found.age[0], 35) + 5)
     assert error == pytest.approx(years * found.size[0]) and best == pytest.approx(years * 1.1 * SETTINGS.single)
     assert more == int(np.ceil(1 / 0.21 - SETTINGS.single**2 / found.doubt[0])) > 0
-    said = f"2 references of yours (2 of Anna) changed 1 face by {found.age[0] - 41:+.1f} years; expected error now "
+    said = (
+        f"2 references of yours (2 of Anna) changed 1 face by {found.age[0] - 40:+.1f} years from the base's estimate; "
+    )
+    said += "expected error now "
     assert (
         note
         == said

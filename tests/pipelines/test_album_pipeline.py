@@ -15,7 +15,7 @@ from AlbumPipeline.AlbumPipeline__config import AlbumConfig
 from AlbumPipeline.AlbumPipeline__dataset import DatedFaces
 from AlbumPipeline.AlbumPipeline__infer import album_table
 from AlbumPipeline.AlbumPipeline__infer import main as evaluate_main
-from AlbumPipeline.AlbumPipeline__infer2 import DEMO, main
+from AlbumPipeline.AlbumPipeline__infer2 import DEMO, main, refuse_corrected
 from AlbumPipeline.AlbumPipeline__main import main as train_main
 from AlbumPipeline.AlbumPipeline__photos import Photo, cluster, photo_dates
 from AlbumPipeline.AlbumPipeline__report import contradictions, dates_table, people_table, solve_table, suggestions
@@ -23,7 +23,7 @@ from AlbumPipeline.AlbumPipeline__simulate import demo_table, simulate_people
 from AlbumPipeline.AlbumPipeline__tables import make_album, parse_known, read_faces_table
 from AlbumPipeline.AlbumPipeline__train import fit_errors, person_quantile
 from AlbumPipeline.AlbumPipeline__weights import RELEASED, AgeErrors, load_errors, save_errors
-from common.errors import WeightsError
+from common.errors import DataError, WeightsError
 from common.files import REPOSITORY
 
 TODAY = date(2026, 11, 28)
@@ -299,3 +299,14 @@ def test_too_few_people_are_refused(tmp_path, capsys):
     pd.read_csv(predictions(tmp_path / "p.csv")).head(30).to_csv(tmp_path / "few.csv", index=False)
     assert train_main(["--predictions", str(tmp_path / "few.csv"), "--runs", str(tmp_path / "runs")]) == 2
     assert "8 and 60 are needed" in capsys.readouterr().err
+
+
+def test_names_that_a_user_corrected_are_not_replaced(tmp_path):
+    faces = pd.DataFrame({"photo": ["a.jpg", "b.jpg"], "face": [0, 0], "person": ["person 1", "person 2"]})
+    path = tmp_path / "faces.csv"
+    refuse_corrected(path, faces)  # none yet
+    faces.to_csv(path, index=False)
+    refuse_corrected(path, pd.concat([faces, faces.assign(photo="new.jpg")]))
+    faces.assign(person=["person 1", "clara"]).to_csv(path, index=False)
+    with pytest.raises(DataError, match=r"faces\.csv names people otherwise .* Solve it with --faces"):
+        refuse_corrected(path, faces)
