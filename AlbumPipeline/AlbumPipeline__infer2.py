@@ -78,11 +78,9 @@ def refuse_corrected(path: Path, faces: pd.DataFrame) -> None:
     if not path.is_file():
         return
     keys = ["photo", "face"]
-    before, now = (
-        table.astype(str).set_index(keys)["person"] for table in (read_csv(path, dtype=str), faces[[*keys, "person"]])
-    )
-    both = before.index.intersection(now.index)
-    if (before[both] != now[both]).any():
+    before, now = (table[[*keys, "person"]].fillna("").astype(str) for table in (read_csv(path, dtype=str), faces))
+    both = before.merge(now, on=keys, suffixes=("", "_now"))
+    if (both["person"] != both["person_now"]).any():
         raise DataError(
             f"{path} names people otherwise than this run would: it is kept. Solve it with --faces {path}, or give "
             "another --out."

@@ -22,7 +22,7 @@ SHOWN = 20  # lines of a kind that are printed
 FILES = {
     "dates.csv": ("photo", "date", "low", "high", "people", "status"),
     "people.csv": ("person", "birth_year", "low", "high", "photos", "status"),
-    "faces.csv": ("photo", "person", "estimate", "album_age"),
+    "faces.csv": ("photo", "face", "person", "estimate", "album_age"),
     "exiftool.csv": ("SourceFile", "XMP-photoshop:DateCreated"),
 }
 JSON_FILE = "album.json"

@@ -306,7 +306,7 @@ def test_names_that_a_user_corrected_are_not_replaced(tmp_path):
     path = tmp_path / "faces.csv"
     refuse_corrected(path, faces)  # none yet
     faces.to_csv(path, index=False)
-    refuse_corrected(path, pd.concat([faces, faces.assign(photo="new.jpg")]))
+    refuse_corrected(path, pd.concat([faces, faces, faces.assign(photo="new.jpg", person=None)]))  # a photo twice too
     faces.assign(person=["person 1", "clara"]).to_csv(path, index=False)
     with pytest.raises(DataError, match=r"faces\.csv names people otherwise .* Solve it with --faces"):
         refuse_corrected(path, faces)
