@@ -38,6 +38,7 @@ from common.inference.estimates import (
     correct,
     estimate_base,
     with_correction,
+    with_doubts,
 )
 from common.inference.estimates import FaceAge as FaceAge
 from common.inference.inputs import NO_FACE as NO_FACE
@@ -130,7 +131,7 @@ class AgePipeline:
     def estimate_faces(self, found: Iterable[Face | FaceAge], request: Request = Request()) -> Estimates:  # noqa: B008
         """Ages of faces that were found before, read one by one; an image without a face passes through.
 
-        Raises WeightsError for a bad bank or missing intervals, DataError for an unknown person.
+        Raises WeightsError for a bad bank or bad intervals, DataError for an unknown person.
         """
         if request.person and not request.references:
             raise DataError("person names whose references in a bank to use; give the bank as references.")
@@ -138,6 +139,7 @@ class AgePipeline:
         calibrator = self._calibrator(request.interval, own is None) if request.interval is not None else None
         looked_at_again = bool(request.person) or request.evidence > 0
         base = estimate_base(found, self.base, request.batch_size, looked_at_again)
+        base, notes = with_doubts(base, self.base)
         if not len(base.place):
             return Estimates(base.results, [], base.stopped)
         faces = [base.results[place] for place in base.place]
@@ -145,10 +147,10 @@ class AgePipeline:
             votes = request.votes or request.evidence > 0
             correction = correct(base, self.corrector, request.oracle, votes)
             faces = with_correction(base, correction, getattr(self.corrector, "bank", None), request.evidence)
-        notes: list[str] = []
         factor: np.ndarray | float = 1.0
         if own is not None:
-            faces, factor, notes = _with_own(faces, base, own, request)
+            faces, factor, told = _with_own(faces, base, own, request)
+            notes += told
         if calibrator is not None and request.interval is not None:
             spreads = np.array([face.spread for face in faces])
             half_width = calibrator.half_width(base.faces.estimate, spreads, request.interval)

@@ -18,7 +18,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.base.intervals import IntervalCalibrator, bounds, calibrate, fit_coefficients, save_calibrators
+from common.base.intervals import (
+    DOUBTFUL_ERROR,
+    IntervalCalibrator,
+    bounds,
+    calibrate,
+    fit_coefficients,
+    save_calibrators,
+)
 from common.data.manifest import PreparedSet, drawn, load_prepared
 from common.errors import DataError, UserError
 from common.evaluation.tables import DASH, markdown, with_interval
@@ -126,6 +133,9 @@ def run(arguments: argparse.Namespace) -> None:
         save_calibrators(Path(folder), {"bypass": made["base"], "full": made[folder]}, base.fingerprint)
     folders = ", ".join(map(str, (arguments.base_weights, *ways)))
     print(f"intervals from {len(dar)} dar and {len(calib)} calib faces: {folders}")
+    doubts = made["base"].doubts(val["base"].to_numpy(), val["spread"].to_numpy())
+    doubtful = sum(map(bool, doubts))
+    print(f"doubtful, as an error over {DOUBTFUL_ERROR:.0f} years is expected: {doubtful} of {len(val)} val faces")
     for way, calibrator in made.items():
         name = arguments.base_weights.name if way == "base" else Path(way).name
         print(f"\n{name}, val, {PROBABILITY:.0%} intervals:\n\n" + "\n".join(report(covered(calibrator, val, way))))

@@ -16,6 +16,8 @@ from common.base.weight_files import fingerprint
 from common.data.manifest import load_prepared
 from common.data.predictions import read_predictions
 from common.errors import DataError, ImageError, WeightsError
+from common.files import WEIGHTS
+from common.inference.estimates import Face
 from common.pipeline import NO_FACE, AgePipeline, FaceAge
 from DiffPipeline6.DiffPipeline6__infer2 import main as infer2
 
@@ -192,3 +194,25 @@ def test_a_photo_on_its_side_is_turned_and_a_face_that_can_hardly_be_seen_is_in_
     assert turned.box == pytest.approx((top, 512 - right, bottom, 512 - left), abs=6)  # in the photo as it is displayed
     (dark,) = released.estimate((portrait * 0.05).astype(np.uint8))
     assert dark.status == "doubtful: the face is too dark" and np.isfinite(dark.age)
+
+
+@pytest.mark.parametrize("weights", ["DiffPipeline6", "AgeRegBaseline", "AgeRegBaseline-large"])
+def test_what_the_base_can_hardly_read_is_doubtful(weights):
+    pipeline = AgePipeline.from_weights(weights, "cpu")
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    for face in pipeline.estimate_crops([noise, np.full_like(noise, 200)]):
+        assert face.status.startswith("doubtful: an error of ") and face.spread > 13 and np.isfinite(face.age)
+
+
+def test_without_intervals_no_face_is_doubtful_by_its_estimate_and_damaged_ones_are_told(tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(WEIGHTS / "AgeRegBaseline", folder)
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    pipeline = AgePipeline.from_weights(folder, "cpu")
+    face = Face(FaceAge("noise", 0), noise)
+    (folder / "intervals.json").write_text("{}")
+    found = pipeline.estimate_faces([face])
+    assert found.faces[0].status == "ok" and found.notes[0].startswith("Faces that the base can hardly read are not")
+    (folder / "intervals.json").unlink()
+    found = pipeline.estimate_faces([face])
+    assert found.faces[0].status == "ok" and not found.notes

@@ -17,6 +17,7 @@ EDGES = (10, 20, 30, 40, 50, 60, 70)  # years, between the bins of the base's es
 LEVELS = np.arange(1, 100) / 100  # probabilities whose quantiles are stored
 LEAST = 30  # faces of a set by which it counts in a bin
 LARGEST = 2**24  # bytes of a file of intervals
+DOUBTFUL_ERROR = 15.0  # years; a face of which a larger error is to be expected is doubtful, as noise is
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class IntervalCalibrator:
         level = level_of(probability, len(self.quantiles[0]))
         factors = np.array([values[level] for values in self.quantiles])
         return expected_error(self.coefficients, estimate, spread) * factors[bins_of(estimate)]
+
+    def doubts(self, estimate: np.ndarray, spread: np.ndarray) -> list[str]:
+        """Why each base estimate [N] of this spread [N] (years) is doubtful; '' for nearly all faces."""
+        expected = expected_error(self.coefficients, estimate, spread)  # [N]
+        return [f"an error of {error:.0f} years is expected" if error > DOUBTFUL_ERROR else "" for error in expected]
 
 
 def level_of(probability: float, count: int) -> int:

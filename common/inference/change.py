@@ -14,7 +14,7 @@ from common.difference.change import ONE, TWO, ChangeCalibrator, Side, load_chan
 from common.difference.weights import base_of
 from common.errors import DataError, UserError
 from common.faces.identity import IdentityEncoder, threshold
-from common.inference.estimates import BaseEstimates, Face, FaceAge, estimate_base
+from common.inference.estimates import BaseEstimates, Face, FaceAge, estimate_base, with_doubts
 from common.inference.inputs import list_inputs, read_faces
 from common.inference.options import AUTO, InputOptions
 from common.inference.terminal import patient_output, printable
@@ -50,7 +50,8 @@ def read_photos(name: str, weights: InputOptions, base: AgePredictBasicPipeline)
     options = InputOptions(weights.weights, (name,), device=weights.device)
     others: dict[str, int] = {}
     largest = _largest(read_faces(list_inputs(options), options, base), others)
-    photos = Photos(printable(name), estimate_base(largest, base, options.batch_size, keep_crops=True))
+    estimates, notes = with_doubts(estimate_base(largest, base, options.batch_size, keep_crops=True), base)
+    photos = Photos(printable(name), estimates, notes)
     if photos.estimates.stopped:
         raise KeyboardInterrupt
     for result in photos.estimates.results:

@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.base.intervals import INTERVALS_FILE, load_calibrator
 from common.base.prediction import spread
 from common.base.regressor import AgePredictBasicPipeline
-from common.data.predictions import NOT_FINITE, OK
+from common.data.predictions import DOUBTFUL, NOT_FINITE, OK
 from common.difference.bank import ReferenceBank
 from common.difference.corrector import CORRECT_BATCH, Correction, CorrectsAges, Faces, joined
+from common.errors import WeightsError
 
 NAN = float("nan")
 
@@ -195,6 +197,25 @@ def _joined(done: Sequence[_Batch], width: int, stopped: bool) -> BaseEstimates:
     crops = [crop for _, _, crop in kept if crop is not None]
     true_age = np.array([age for _, age, _ in kept], float)
     return BaseEstimates(results, place, faces, true_age, crops, stopped)
+
+
+def with_doubts(found: BaseEstimates, base: AgePredictBasicPipeline) -> tuple[BaseEstimates, list[str]]:
+    """The same, faces that this base can hardly read being doubtful, and a sentence if that cannot be said.
+
+    Of a base whose intervals were never calibrated no face is doubtful by its estimate.
+    """
+    if not len(found.place) or not (base.folder / INTERVALS_FILE).is_file():
+        return found, []
+    try:
+        calibrator = load_calibrator(base.folder, "bypass", base.fingerprint)
+    except WeightsError as error:
+        return found, [f"Faces that the base can hardly read are not named: {error}"]
+    spreads = np.array([found.results[place].spread for place in found.place])
+    results = list(found.results)
+    for place, reason in zip(found.place, calibrator.doubts(found.faces.estimate, spreads), strict=True):
+        if reason and results[place].status == OK:
+            results[place] = replace(results[place], status=f"{DOUBTFUL}{reason}")
+    return found._replace(results=results), []
 
 
 def correct(base: BaseEstimates, corrector: CorrectsAges, oracle: bool = False, votes: bool = True) -> Correction:
