@@ -1,5 +1,5 @@
 # make demo: ages in a real photo, dates in an album.  make app: a page for your photos.  make test: all tests.
-# make tables: are the tables in the documents what their commands print?
+# make tables: are the tables in the documents what their commands print? Takes six minutes.
 # Each sets up .venv when it is missing or stale.
 PYTHON ?= python3
 BIN := .venv/bin

@@ -158,9 +158,19 @@ def _line(name: str, verb: str, year: float, row: Any, more: str = "") -> str:
         return f"{name}: not known (nothing connects it to a date, or too little)"
     if row.status == "stated":
         return f"{name}: {verb} {row.stated} (stated)"
-    low, high = int(row.low), int(row.high - 1e-6)
-    span = f"{low}" if low == high else f"{low} to {high}"
-    return f"{name}: {verb} {int(year)} ({span}, {row.status}{more})"
+    return f"{name}: {verb} {int(year)} ({years_between(row.low, row.high)}, {row.status}{more})"
+
+
+def years_between(low: float, high: float) -> str:
+    """The years from `low` up to `high`, both decimal; the end of a year is not the next one.
+
+    Examples
+    --------
+    >>> years_between(1933.4, 1940.0), years_between(1987.0, 1987.9)
+    ('1933 to 1939', '1987')
+    """
+    first, last = int(low), int(high - 1e-6)
+    return f"{first}" if first >= last else f"{first} to {last}"
 
 
 def _shown(lines: list[str]) -> list[str]:
@@ -171,7 +181,7 @@ def _shown(lines: list[str]) -> list[str]:
 def suggestions(dates: pd.DataFrame) -> pd.DataFrame:
     """For `exiftool -csv=`: SourceFile, the year alone as DateCreated, and low and high in words; only estimates."""
     good = dates[dates["status"].isin(["estimated", "narrowed"])].round({"date": 2})  # as dates.csv says it
-    said = [f"estimated by age-album: {int(row.low)} to {int(row.high)}" for row in good.itertuples()]
+    said = [f"estimated by age-album: {years_between(row.low, row.high)}" for row in good.itertuples()]
     return pd.DataFrame(
         {
             "SourceFile": good["photo"],

@@ -13,7 +13,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from AlbumPipeline.AlbumPipeline__infer2 import DEMO
-from AlbumPipeline.AlbumPipeline__report import Solved, contradictions, dates_table, people_table, solve_table
+from AlbumPipeline.AlbumPipeline__report import (
+    Solved,
+    contradictions,
+    dates_table,
+    people_table,
+    solve_table,
+    years_between,
+)
 from AlbumPipeline.AlbumPipeline__tables import make_album, read_faces_table
 from AlbumPipeline.AlbumPipeline__weights import RELEASED, load_errors
 from common.errors import UserError
@@ -34,7 +41,7 @@ def portrait_lines(face: FaceAge) -> list[str]:
     return [
         "A portrait: Eileen Collins, NASA, 1999",
         f"  estimated age   {face.age:5.1f}   one face alone, as the network sees it",
-        f"  90 % interval   {face.low:.0f}–{face.high:.0f}   holds nine of ten ages on photos like the training sets'",
+        f"  90 % interval   {face.low:.0f} to {face.high:.0f}  holds nine of ten ages of photos like the training's",
         f"  true age        {TRUE_AGE:5d}   {abs(face.age - TRUE_AGE):.0f} years off, {inside} the interval: "
         "one photo says little",
     ]
@@ -49,12 +56,12 @@ def album_lines(solved: Solved) -> list[str]:
         "  Birth years follow from the dated photos, the years of the other photos from the births:",
     ]
     for row in people.itertuples():
-        known = "birth date given" if row.status == "stated" else f"90 %: {int(row.low)}–{int(row.high)}, found"
+        known = "birth date given" if row.status == "stated" else f"90 %: {years_between(row.low, row.high)}, found"
         lines.append(f"  {row.person:8} born {int(row.birth_year)}   {known}")
     asked = dates[dates["status"].isin(["estimated", "narrowed"])]
     for row in asked.head(SHOWN).itertuples():
         lines.append(
-            f"  {row.photo}  taken {int(row.date)}   90 %: {int(row.low)}–{int(row.high)}, "
+            f"  {row.photo}  taken {int(row.date)}   90 %: {years_between(row.low, row.high)}, "
             f"from {row.people} {'face' if row.people == 1 else 'faces'} in it"
         )
     lines.append(f"  … and {len(asked) - SHOWN} more photos dated. Contradictions, named and not believed:")

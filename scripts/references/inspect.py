@@ -29,7 +29,7 @@ def inspect_bank(path: Path, base: AgePredictBasicPipeline) -> None:
     card = make_card(bank)
     print("\n".join(card_lines(card)) + "\n")
     domain, both = user.leave_one_out()
-    print("mean absolute error of these faces, each corrected by the others (years):")
+    print("mean absolute error of these faces, each corrected by the others (in years; of others each run says it):")
     corrected = {"as estimated": bank.estimates, "with other people": domain.age, "and the person's own": both.age}
     for name, ages in corrected.items():
         print(f"  {name:22s} {np.abs(ages - bank.ages).mean():.2f}")

@@ -11,7 +11,6 @@ Exit status: 0 done, 2 nothing could be done.
 
 import argparse
 import hashlib
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -24,8 +23,8 @@ from common.base.two_networks import VIEW
 from common.base.weight_files import CONFIG_FILE, MODEL_FILE, read_settings
 from common.base.weights import fingerprint, git_commit, load_bar, save_bar, trained_on
 from common.errors import UserError, WeightsError
-from common.files import REPOSITORY
 from common.pipeline import RELEASED
+from scripts.release.compare_releases import git
 
 
 def join(first: BAR, second: BAR, part: float = 0.5) -> BAR:
@@ -86,18 +85,14 @@ def exchange(first: BAR, joined: BAR, before: BAR, part: float) -> BAR:
 def earlier(wanted: str) -> BAR:
     """The released base of this fingerprint, from the history of weights/AgeRegBaseline; raises WeightsError."""
     folder = f"weights/{RELEASED.name}"
-    for commit in _git("log", "--format=%H", "--", f"{folder}/{MODEL_FILE}").decode().split():
-        model = _git("show", f"{commit}:{folder}/{MODEL_FILE}")
+    for commit in git("log", "--format=%H", "--diff-filter=AM", "--", f"{folder}/{MODEL_FILE}").decode().split():
+        model = git("show", f"{commit}:{folder}/{MODEL_FILE}")
         if hashlib.sha1(model).hexdigest() == wanted:
             with tempfile.TemporaryDirectory() as place:
                 (Path(place) / MODEL_FILE).write_bytes(model)
-                (Path(place) / CONFIG_FILE).write_bytes(_git("show", f"{commit}:{folder}/{CONFIG_FILE}"))
+                (Path(place) / CONFIG_FILE).write_bytes(git("show", f"{commit}:{folder}/{CONFIG_FILE}"))
                 return load_bar(place)
     raise WeightsError(f"The base {wanted[:8]} is not in the history of {folder}; join with the base of EdgeFace.")
-
-
-def _git(*words: str) -> bytes:
-    return subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, check=False).stdout
 
 
 def joined_of(first: Path, second: Path, part: float) -> tuple[BAR, list[str]]:

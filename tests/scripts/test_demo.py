@@ -13,11 +13,11 @@ BORN = {"Bruno": 1918.7, "Clara": 1946.2, "Dora": 1949.9, "Frieda": 1979.6}  # b
 def test_the_demo_shows_the_true_age_and_births_that_hold(tmp_path, capsys):
     assert main(["--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    age, low, high = (float(text) for text in re.search(r"age +([\d.]+) .*\n.*interval +(\d+)–(\d+)", said).groups())
+    age, low, high = (float(text) for text in re.search(r"age +([\d.]+) .*\n.*interval +(\d+) to (\d+)", said).groups())
     assert low <= age <= high and 18 < age < 60
     assert f"true age           42   {abs(age - 42):.0f} years off" in said
     for name, born in BORN.items():
-        first, last = (int(year) for year in re.search(rf"{name} +born \d+ +90 %: (\d+)–(\d+)", said).groups())
+        first, last = (int(year) for year in re.search(rf"{name} +born \d+ +90 %: (\d+) to (\d+)", said).groups())
         assert first - 0.5 < born < last + 1.5
     assert said.count("taken 19") == 5 and "box/040.jpg: Ada" in said and "box/024.jpg: Dora" in said
     assert Image.open(tmp_path / "demo.jpg").height == HEIGHT
