@@ -46,7 +46,7 @@ def ages_tab(visit: Visit, references: References, place) -> None:
         show_album(demo(visit), "demo")
     if not uploads:
         return
-    downloads, told = st.container(horizontal=True), st.container()
+    downloads, wrong, rows, told = st.container(horizontal=True), st.container(), st.container(), st.container()
     mode = st.session_state.get("mode", next(iter(MODES)))
     alone = estimate_all(visit, uploads, MODES[mode])
     faces = [replace(face, row=row) for row, ages in enumerate(alone) for face in ages]
@@ -58,10 +58,10 @@ def ages_tab(visit: Visit, references: References, place) -> None:
             for somewhere in (told, place):
                 somewhere.html("".join(note(said) for said in estimates.notes))
         except UserError as error:
-            told.html(note(str(error), bad=True))
+            wrong.html(note(str(error), bad=True))
     for row, (upload, ages) in enumerate(zip(uploads, alone, strict=True)):
         own = [face for face in corrected if face.row == row]
-        st.html(photo_row(upload.name, visit.found(upload), ages, own, references.faces))
+        rows.html(photo_row(upload.name, visit.found(upload), ages, own, references.faces))
     offer(downloads, uploads, faces)
     with st.expander("Settings"):
         st.radio("Estimate", list(MODES), horizontal=True, key="mode")

@@ -18,7 +18,7 @@ from scripts.page.album import (
     stated_dates,
     suggested_name,
 )
-from scripts.page.cards import complaint, image_of, note
+from scripts.page.cards import complaint, data_of, folded, image_of, note, text_of
 from scripts.page.photos import Upload, Visit
 from scripts.page.timelines import photos_table, timeline
 from scripts.page.uploads import ask_for_uploads
@@ -28,6 +28,11 @@ STRIP = 12  # faces of a person that are shown
 INTRODUCTION = (
     "Drop the photos of a family: faces are grouped by who they look like, you type each name once. Births and dates "
     "that you know date the rest."
+)
+FILES = (
+    "Dates of the photos, births of the people, what was read of each face; and the years that were found, which "
+    "exiftool -csv=exiftool.csv FOLDER writes into the photos. Faces are read by the base alone here: the tab Ages may "
+    "differ by a year."
 )
 
 
@@ -50,7 +55,7 @@ def album_tab(visit: Visit) -> None:
         with result, st.spinner("Who is who …"):
             groups = people_of(visit, uploads, faces)
         people, births = ask_for_people(visit, groups)
-        dates = ask_for_dates(visit, uploads, names)
+        dates = ask_for_dates(visit, uploads, names, {face.id: face.portrait for face in faces[::-1]})
         with result, st.spinner("Dating the photos …"):
             answer = solve(visit, faces, people, births, dates)
     except UserError as error:
@@ -95,19 +100,30 @@ def ask_for_people(visit: Visit, groups: Sequence[Sequence[AlbumFace]]) -> tuple
 def _small(place: int, face: AlbumFace) -> str:
     if place >= STRIP:
         return ""
-    return f"<figure>{image_of(face.portrait, f'face {place + 1}')}<figcaption>{place + 1}</figcaption></figure>"
+    picture = image_of(face.portrait, f"face {place + 1}, {face.photo}")
+    return f"<figure>{picture}<figcaption>{place + 1}<br>{text_of(face.photo)}</figcaption></figure>"
 
 
-def ask_for_dates(visit: Visit, uploads: Sequence[Upload], names: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """The date that is stated of each photo, and one it is not later than, by the id of the photo."""
+def ask_for_dates(
+    visit: Visit, uploads: Sequence[Upload], names: dict[str, str], portraits: dict[str, bytes]
+) -> dict[str, tuple[str, str]]:
+    """The date that is stated of each photo, and one it is not later than, by the id of the photo.
+
+    `names` and `portraits` (JPEG of its largest face) are by that id, too.
+    """
     st.subheader("When it was")
     no_exif = st.checkbox("These are scans: do not believe the camera's date", key="no exif")
     stated = {upload.id: stated_dates(upload, no_exif) for upload in uploads}
     typed = [visit.typed.get(f"date {upload.id} {no_exif}", stated[upload.id][0]) for upload in uploads]
-    table = pd.DataFrame({"photo": [names[upload.id] for upload in uploads], "date": typed})
+    shown = [data_of(portraits[upload.id]) if portraits.get(upload.id) else None for upload in uploads]
+    table = pd.DataFrame({"face": shown, "photo": [names[upload.id] for upload in uploads], "date": typed})
     edited = st.data_editor(
-        table, disabled=["photo"], hide_index=True, width="stretch", key=f"dates {hash(tuple(stated))} {no_exif}",
-        column_config={"date": st.column_config.TextColumn("date (1987-06-30, 1970s, empty: unknown)")},
+        table, disabled=["face", "photo"], hide_index=True, width="stretch",
+        key=f"dates {hash(tuple(stated))} {no_exif}",
+        column_config={
+            "face": st.column_config.ImageColumn("", width=45),
+            "date": st.column_config.TextColumn("date (1987-06-30, 1970s, empty: unknown)"),
+        },
     )  # fmt: skip
     dates = {}
     for upload, text in zip(uploads, edited["date"], strict=True):
@@ -120,20 +136,23 @@ def ask_for_dates(visit: Visit, uploads: Sequence[Upload], names: dict[str, str]
 
 
 def show_album(answer: Answer, key: str) -> None:
-    """A solved album: files to download, contradictions, a timeline for each person, the dates of the photos.
+    """A solved album: contradictions, a timeline for each person, files to download, the dates of the photos.
 
     `key` tells it from other albums on the page.
     """
     solved = answer.solved
-    with st.container(horizontal=True):
-        for name, text in files_of(solved).items():
-            st.download_button(f"Download {name}", text, name, "text/csv", on_click="ignore", key=f"{key} {name}")
-    notes = [note(sentence, bad=True) for sentence in (*contradictions(solved), *answer.problems)]
+    wrong = contradictions(solved)
+    notes = [folded(f"Contradictions, marked below and not believed: {len(wrong)}", wrong)] if wrong else []
+    notes += [note(*answer.problems, bad=True)] if answer.problems else []
     notes += [note(fit)] if (fit := fit_of(solved)) else []
     if notes:
         st.html("".join(notes))
     columns = st.columns(2)
     for number in range(min(len(solved.table.person), MOST_TIMELINES)):
         columns[number % 2].altair_chart(timeline(solved, number), width="stretch", key=f"{key} {number}")
+    with st.container(horizontal=True):
+        for name, text in files_of(solved).items():
+            st.download_button(f"Download {name}", text, name, "text/csv", on_click="ignore", key=f"{key} {name}")
+    st.caption(FILES)
     with st.expander(f"Dates of {len(solved.table.photo)} photos", expanded=True):
         st.html(photos_table(solved))

@@ -44,10 +44,12 @@ STYLE = """<style>
   overflow-wrap: anywhere}
 .age-note.bad {border-color: #cc3311}
 .st-key-references .age-note {font-size: .8rem; padding: .3rem .5rem}
-.age-card summary {cursor: pointer}
+.age-card summary, .age-note summary {cursor: pointer}
 .age-faces {display: flex; flex-wrap: wrap; gap: .5rem}
-.age-faces figure {width: 72px; margin: 0; font-size: .75rem; text-align: center; line-height: 1.25}
+.age-faces figure {width: 72px; margin: 0; font-size: .75rem; text-align: center; line-height: 1.25;
+  overflow-wrap: anywhere}
 .age-scroll {overflow-x: auto} .age-scroll .age-table td, .age-scroll .age-table th {overflow-wrap: normal}
+.age-scroll .age-table td:first-child {overflow-wrap: anywhere; min-width: 6rem}
 .age-table {border-collapse: collapse; font-size: .9rem} .age-table td, .age-table th {padding: .2rem .8rem .2rem 0;
   text-align: left; border-bottom: 1px solid rgba(128,128,128,.3); overflow-wrap: anywhere}
 .age-thumbnail {margin: 0; font-size: .8rem; line-height: 1.25; overflow-wrap: anywhere}
@@ -75,12 +77,24 @@ def text_of(text: str) -> str:
 
 def image_of(jpeg: bytes, described: str) -> str:
     """A JPEG as an image within the page, with what is said of it to those who do not see it."""
-    return f'<img src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" alt="{text_of(described)}">'
+    return f'<img src="{data_of(jpeg)}" alt="{text_of(described)}">'
 
 
-def note(text: str, bad: bool = False) -> str:
-    """A sentence; `bad` if something was wrong."""
-    return f'<div class="age-note{" bad" if bad else ""}" role="{"alert" if bad else "status"}">{text_of(text)}</div>'
+def folded(title: str, texts: Sequence[str]) -> str:
+    """Sentences of what is wrong, each a line, that unfold under a title."""
+    lines = "<br>".join(text_of(text) for text in texts)
+    return f'<details class="age-note bad" role="alert"><summary>{text_of(title)}</summary>{lines}</details>'
+
+
+def data_of(jpeg: bytes) -> str:
+    """A JPEG as an address that holds it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def note(*texts: str, bad: bool = False) -> str:
+    """Sentences, each a line; `bad` if something was wrong."""
+    lines = "<br>".join(text_of(text) for text in texts)
+    return f'<div class="age-note{" bad" if bad else ""}" role="{"alert" if bad else "status"}">{lines}</div>'
 
 
 def complaint(text: str) -> str:

@@ -16,7 +16,7 @@ TITLE = "How old do faces look, and when was a photo taken? Estimated on this ma
 ABOUT = (
     "Apparent age from one image, wrong by several years as a rule; the bar holds the age "
     f"{PROBABILITY:.0%} of the time on photos like those it was calibrated on. "
-    "Not for decisions on people."
+    "A reload of the page forgets photos and what was typed. Not for decisions on people."
 )
 
 

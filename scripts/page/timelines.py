@@ -1,5 +1,7 @@
 """A solved album on the page: a timeline for each person, a table of its photos, its contradictions."""
 
+from datetime import date
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -7,6 +9,8 @@ import pandas as pd
 from AlbumPipeline.AlbumPipeline__figures import alone_sd
 from AlbumPipeline.AlbumPipeline__model import implied_age
 from AlbumPipeline.AlbumPipeline__report import Solved, dates_table, people_table
+from common.data.dates import decimal_year
+from common.evaluation.tables import DASH
 from common.figures import BLUE, ORANGE
 from common.inference.terminal import printable
 from scripts.page.cards import text_of
@@ -17,7 +21,8 @@ GREY = "#888888"  # seen on white and on black
 
 
 def points_of(solved: Solved, person: int) -> pd.DataFrame:
-    """A person's faces [n rows]: year, alone (years: the age of the face alone), low, high, photo, kind."""
+    """A person's faces [n rows]: year (decimal), taken (the year), alone, low, high (years, of the face alone), photo,
+    kind."""
     ages, album = solved.ages, solved.table.album
     rows = np.flatnonzero(album.person == person)
     photo = album.photo[rows]
@@ -26,7 +31,8 @@ def points_of(solved: Solved, person: int) -> pd.DataFrame:
     kind = np.where(np.isfinite(album.taken.sd[photo]), DATED, UNDATED)
     return pd.DataFrame(
         {
-            "year": ages.taken[photo], "alone": alone, "low": np.maximum(alone - half, 0), "high": alone + half,
+            "year": ages.taken[photo], "taken": ages.taken[photo].astype(int).astype(str),
+            "alone": alone, "low": np.maximum(alone - half, 0), "high": alone + half,
             "photo": [printable(solved.table.photo[number]) for number in photo],
             "kind": np.where(solved.alarm[rows], WRONG, kind),
         }
@@ -36,7 +42,9 @@ def points_of(solved: Solved, person: int) -> pd.DataFrame:
 def timeline(solved: Solved, person: int) -> alt.LayerChart:
     """Age against date of one person's faces, each alone with its interval, and the line that the album gives."""
     points, known = points_of(solved, person), people_table(solved, PROBABILITY).iloc[person]
-    x = alt.X("year:Q", title=None, axis=alt.Axis(format="d"), scale=alt.Scale(zero=False))
+    first, last = float(points["year"].min()) - 1, min(float(points["year"].max()) + 1, decimal_year(date.today()))
+    years = alt.Scale(domain=[first, last], nice=False)
+    x = alt.X("year:Q", title=None, axis=alt.Axis(format="d", tickMinStep=1), scale=years)
     kinds = alt.Scale(domain=[DATED, UNDATED, WRONG], range=[BLUE, GREY, ORANGE])
     shapes = alt.Scale(domain=[DATED, UNDATED, WRONG], range=["circle", "square", "cross"])
     legend = alt.Legend(orient="bottom", title=None)
@@ -47,17 +55,18 @@ def timeline(solved: Solved, person: int) -> alt.LayerChart:
         base.mark_point(filled=True, size=70, opacity=0.9).encode(
             y="alone:Q",
             shape=alt.Shape("kind:N", scale=shapes, legend=legend),
-            tooltip=["photo", alt.Tooltip("year:Q", format=".1f"), alt.Tooltip("alone:Q", format=".0f", title="looks")],
+            tooltip=["photo", "taken", alt.Tooltip("alone:Q", format=".0f", title="looks")],
         ),
     ]
     if known["status"] != "unknown":
-        layers = [*_line(points, known), *layers]
+        layers = [*_line(first, last, known), *layers]
     title = f"{printable(known['person'])}, born {span_of(known['low'], known['high'])} ({known['status']})"
     return alt.layer(*layers).properties(title=title, height=330, description=f"Timeline of {title}")
 
 
-def _line(points: pd.DataFrame, known: pd.Series) -> list[alt.Chart]:
-    ends = np.array([max(points["year"].min() - 1, known["birth_year"]), points["year"].max() + 1])
+def _line(first: float, last: float, known: pd.Series) -> list[alt.Chart]:
+    """The person's age by the album from one decimal year to another, with its interval."""
+    ends = np.array([max(first, known["birth_year"]), last])
     line = pd.DataFrame({"year": ends, "age": ends - known["birth_year"]})
     line["least"], line["most"] = np.maximum(ends - known["high"], 0), ends - known["low"]
     base = alt.Chart(line).encode(x="year:Q")
@@ -86,7 +95,13 @@ def photos_table(solved: Solved) -> str:
     for number, row in enumerate(dates_table(solved, PROBABILITY).itertuples()):
         year = row.stated if row.status == "stated" else "" if np.isnan(row.date) else f"{int(row.date)}"
         mark = '<span title="a face contradicts it">⚠</span> ' if number in wrong else ""
-        cells = (mark + text_of(str(row.photo)), text_of(year), span_of(row.low, row.high), row.people, row.status)
+        cells = (
+            mark + text_of(str(row.photo)),
+            text_of(year),
+            span_of(row.low, row.high),
+            row.people or DASH,
+            row.status,
+        )
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = "<tr><th>photo</th><th>year</th><th>between</th><th>people</th><th>status</th></tr>"
+    head = "<tr><th>photo</th><th>year</th><th>between</th><th>by faces</th><th>status</th></tr>"
     return f'<div class="age-scroll"><table class="age-table">{head}{"".join(rows)}</table></div>'

@@ -11,10 +11,12 @@ from AlbumPipeline.AlbumPipeline__infer2 import DEMO
 from AlbumPipeline.AlbumPipeline__report import people_table, solve_table
 from AlbumPipeline.AlbumPipeline__tables import make_album, read_faces_table
 from AlbumPipeline.AlbumPipeline__weights import RELEASED, load_errors
+from common.data.dates import decimal_year
 from common.errors import DataError
 from common.pipeline import AgePipeline
 from scripts.page.album import album_faces, demo, files_of, people_of, photo_names, solve, stated_dates, suggested_name
 from scripts.page.photos import Upload, Visit, Workshop
+from scripts.page.timelines import points_of, timeline
 from tests.scripts.test_age_app import png_of
 
 
@@ -36,6 +38,18 @@ def test_the_demo_is_that_of_the_command_line(visit):
     faces, births, _ = read_faces_table(DEMO)
     solved = solve_table(make_album(faces, births, errors, date.today())[0], errors)
     assert people_table(demo(visit).solved, 0.9).equals(people_table(solved, 0.9))
+
+
+def test_a_timeline_ends_today_and_says_the_years_of_the_table(visit):
+    solved, today = demo(visit).solved, decimal_year(date.today())
+    points = points_of(solved, 0)
+    assert points["taken"].tolist() == [str(int(year)) for year in points["year"]]
+    until = solved.ages.taken + today - points["year"].max()  # the last photo is of today
+    later = solved._replace(ages=solved.ages._replace(taken=until))
+    for album, last in ((solved, points["year"].max() + 1), (later, today)):
+        layers = timeline(album, 0).to_dict()["layer"]
+        domains = [layer["encoding"]["x"]["scale"]["domain"] for layer in layers if "scale" in layer["encoding"]["x"]]
+        assert len(domains) == 2 and all(domain[1] == pytest.approx(last) for domain in domains)
 
 
 def test_dated_photos_of_one_person_give_her_birth(visit, uploads):
