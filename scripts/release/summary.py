@@ -33,7 +33,8 @@ WAYS = {  # folder of weights/: what it is in the table
     "AgeRegBaseline-large": "base, `-large`",
     "DiffPipeline6-large": "full, `-large`",
 }
-CONTROL, CONTROL_NAME = "(a) no references", "its control: no references"
+CONTROL = "(a) no references"
+CONTROLS = {"DiffPipeline6": "its control: no references", "DiffPipeline6-large": "its control, `-large`"}
 OWN_COUNTS = (1, 3, 10)
 OWN = {  # variant of scripts/evaluate_references.py: what it is in the table
     "domain bank": "base + other people's dated photos",
@@ -84,20 +85,20 @@ def one_set_row(name: str, key: str, cell: str) -> list[str]:
     return [name, *(cell if one == key else DASH for one in SETS)]
 
 
-def control_row() -> list[str]:
-    """The head of DiffPipeline6 without references: its MAE and gain over the base on each test set."""
-    table = read_csv(stored("DiffPipeline6/controls.csv.gz"), dtype={"id": str, "person": str})
+def control_row(folder: str, name: str) -> list[str]:
+    """A head of DiffPipeline6 without references: its MAE and gain over the base on each test set."""
+    table = read_csv(stored(f"{folder}/controls.csv.gz"), dtype={"id": str, "person": str})
     table["error"] = table["age"] - table["true_age"]
     mean = table[table["variant"] == CONTROL].groupby("id")["error"].agg(lambda error: error.abs().mean())
     base = table[table["variant"] == "base"].set_index("id")
     cells = []
     for key in SETS:
-        path = WEIGHTS / "DiffPipeline6" / "predictions" / f"{key}.csv.gz"
+        path = WEIGHTS / folder / "predictions" / f"{key}.csv.gz"
         ids = mean.index.intersection(exact_errors(path)["id"]) if path.is_file() else []
         part = base.loc[ids]
         gain = interval_of(part["error"], mean[ids], part["person"]) if len(ids) else ""
         cells.append(f"{mean[ids].mean():.2f}{gain}" if len(ids) else DASH)
-    return [CONTROL_NAME, *cells]
+    return [name, *cells]
 
 
 def own_rows() -> list[list[str]]:
@@ -109,7 +110,8 @@ def own_rows() -> list[list[str]]:
     for count in OWN_COUNTS:
         faces = drawn[drawn["own"] == count].groupby(["row", "person"])[["before", "error"]].mean().reset_index()
         cell = f"{faces['error'].mean():.2f}{interval_of(faces['before'], faces['error'], faces['person'])}"
-        rows.append(one_set_row(f"base + {count} own dated photo{'s' if count > 1 else ''}", "fgnet_dev", cell))
+        fewer = "" if len(faces) == drawn["row"].nunique() else f" ({len(faces)} faces)"
+        rows.append(one_set_row(f"base + {count} own dated photo{'s' if count > 1 else ''}{fewer}", "fgnet_dev", cell))
     banks = read_csv(stored(f"{folder}/predictions.csv"), dtype={"id": str, "person": str})
     banks["error"] = banks["age"] - banks["true_age"]
     base = banks[banks["variant"] == "base"].set_index("id")
@@ -131,8 +133,11 @@ def stored(name: str) -> Path:
 def ways() -> list[str]:
     """Markdown table of the MAE (years) of each way to an age; raises DataError if a file is missing."""
     album = read_csv(stored("AlbumPipeline/evaluation.csv")).set_index("what")
-    rows = [way_row(folder, name) for folder, name in WAYS.items()]
-    rows.insert(2, control_row())
+    rows = []
+    for folder, name in WAYS.items():
+        rows.append(way_row(folder, name))
+        if folder in CONTROLS:
+            rows.append(control_row(folder, CONTROLS[folder]))
     rows += own_rows()
     rows.append(one_set_row("album, birth years unknown", "fgnet_dev", f"{float(album.loc[ALBUM, 'album']):.2f}"))
     faces = {key: len(exact_errors(WEIGHTS / "AgeRegBaseline" / "predictions" / f"{key}.csv.gz"))
