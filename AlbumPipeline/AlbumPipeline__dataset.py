@@ -13,7 +13,7 @@ from AlbumPipeline.AlbumPipeline__weights import AgeErrors
 from common.data.dates import decimal_year, parse_date
 from common.data.labels import is_group
 from common.data.manifest import age_bounds, load_prepared
-from common.data.predictions import read_predictions
+from common.data.predictions import answered, read_predictions
 from common.errors import DataError
 
 TOGETHER = 512  # crops estimated at once
@@ -56,7 +56,7 @@ def read_faces(config: AlbumConfig, folders: list[str]) -> DatedFaces:
 
 def _of_predictions(path: Path) -> DatedFaces:
     table = read_predictions(path)
-    good = (table["status"] == "ok") & (table["true_age_min"] == table["true_age_max"]) & (table["person"] != "")
+    good = answered(table) & (table["true_age_min"] == table["true_age_max"]) & (table["person"] != "")
     if "base_age" not in table.columns:
         raise DataError(f"{path} has no column base_age; make it with AgeRegBaseline__infer2.py --manifest.")
     part = table[good]
