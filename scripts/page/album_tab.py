@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
-from AlbumPipeline.AlbumPipeline__report import contradictions, fit_of
+from AlbumPipeline.AlbumPipeline__report import contradictions, fit_of, people_table
 from common.errors import UserError
 from scripts.page.album import (
     AlbumFace,
@@ -19,7 +20,7 @@ from scripts.page.album import (
     suggested_name,
 )
 from scripts.page.cards import complaint, data_of, folded, image_of, note, text_of
-from scripts.page.photos import Upload, Visit
+from scripts.page.photos import PROBABILITY, Upload, Visit
 from scripts.page.timelines import photos_table, timeline
 from scripts.page.uploads import ask_for_uploads
 
@@ -34,6 +35,7 @@ FILES = (
     "exiftool -csv=exiftool.csv FOLDER writes into the photos. Faces are read by the base alone here: the tab Ages may "
     "differ by a year."
 )
+UNPLACED = "Nothing connects these faces to a year yet: type a birth, or the date of one photo."
 
 
 def album_tab(visit: Visit) -> None:
@@ -141,15 +143,16 @@ def show_album(answer: Answer, key: str) -> None:
     `key` tells it from other albums on the page.
     """
     solved = answer.solved
-    wrong = contradictions(solved)
+    wrong, placed = contradictions(solved), people_table(solved, PROBABILITY)["status"].to_numpy() != "unknown"
     notes = [folded(f"Contradictions, marked below and not believed: {len(wrong)}", wrong)] if wrong else []
     notes += [note(*answer.problems, bad=True)] if answer.problems else []
+    notes += [note(UNPLACED)] if not placed.any() else []
     notes += [note(fit)] if (fit := fit_of(solved)) else []
     if notes:
         st.html("".join(notes))
     columns = st.columns(2)
-    for number in range(min(len(solved.table.person), MOST_TIMELINES)):
-        columns[number % 2].altair_chart(timeline(solved, number), width="stretch", key=f"{key} {number}")
+    for place, number in enumerate(np.flatnonzero(placed)[:MOST_TIMELINES].tolist()):
+        columns[place % 2].altair_chart(timeline(solved, number), width="stretch", key=f"{key} {number}")
     with st.container(horizontal=True):
         for name, text in files_of(solved).items():
             st.download_button(f"Download {name}", text, name, "text/csv", on_click="ignore", key=f"{key} {name}")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from AlbumPipeline.AlbumPipeline__figures import alone_sd
 from AlbumPipeline.AlbumPipeline__model import implied_age
-from AlbumPipeline.AlbumPipeline__report import Solved, dates_table, people_table
+from AlbumPipeline.AlbumPipeline__report import Solved, dates_table, people_table, years_between
 from common.data.dates import decimal_year
 from common.evaluation.tables import DASH
 from common.figures import BLUE, ORANGE
@@ -40,9 +40,13 @@ def points_of(solved: Solved, person: int) -> pd.DataFrame:
 
 
 def timeline(solved: Solved, person: int) -> alt.LayerChart:
-    """Age against date of one person's faces, each alone with its interval, and the line that the album gives."""
+    """Age against date of one person's faces, each alone with its interval, and the line that the album gives.
+
+    Of a person whose birth is known or found.
+    """
     points, known = points_of(solved, person), people_table(solved, PROBABILITY).iloc[person]
-    first, last = float(points["year"].min()) - 1, min(float(points["year"].max()) + 1, decimal_year(date.today()))
+    first, latest = float(points["year"].min()) - 1, float(points["year"].max())
+    last = max(latest, min(latest + 1, decimal_year(date.today())))
     years = alt.Scale(domain=[first, last], nice=False)
     x = alt.X("year:Q", title=None, axis=alt.Axis(format="d", tickMinStep=1), scale=years)
     kinds = alt.Scale(domain=[DATED, UNDATED, WRONG], range=[BLUE, GREY, ORANGE])
@@ -51,6 +55,7 @@ def timeline(solved: Solved, person: int) -> alt.LayerChart:
     color = alt.Color("kind:N", scale=kinds, legend=legend)
     base = alt.Chart(points).encode(x=x, color=color)
     layers = [
+        *_line(first, last, known),
         base.mark_rule(opacity=0.5).encode(y=alt.Y("low:Q", title="age (years)"), y2="high:Q"),
         base.mark_point(filled=True, size=70, opacity=0.9).encode(
             y="alone:Q",
@@ -58,8 +63,6 @@ def timeline(solved: Solved, person: int) -> alt.LayerChart:
             tooltip=["photo", "taken", alt.Tooltip("alone:Q", format=".0f", title="looks")],
         ),
     ]
-    if known["status"] != "unknown":
-        layers = [*_line(first, last, known), *layers]
     title = f"{printable(known['person'])}, born {span_of(known['low'], known['high'])} ({known['status']})"
     return alt.layer(*layers).properties(title=title, height=330, description=f"Timeline of {title}")
 
@@ -80,12 +83,9 @@ def span_of(low: float, high: float) -> str:
     Examples
     --------
     >>> span_of(1931.0, 1932.0), span_of(1931.5, 1940.2), span_of(float("nan"), 1.0)
-    ('1931', '1931–1940', 'unknown')
+    ('1931', '1931 to 1940', 'unknown')
     """
-    if np.isnan(low):
-        return "unknown"
-    first, last = int(low), int(max(high - 1e-6, low))
-    return f"{first}" if first == last else f"{first}–{last}"
+    return "unknown" if np.isnan(low) else years_between(low, high)
 
 
 def photos_table(solved: Solved) -> str:
