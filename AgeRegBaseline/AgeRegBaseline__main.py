@@ -11,14 +11,14 @@ import sys
 from AgeRegBaseline.AgeRegBaseline__config import parse_arguments
 from AgeRegBaseline.AgeRegBaseline__train import Run, fit, start_is_best, start_run
 from common.data.prepare import prepare_synthetic
-from common.training.command import Training, train
+from common.training.command import Training, selected_by, train
 from common.training.distributed import launched
 
 
 def count(run: Run) -> str:
     """What a run looks at, in one line."""
     together = f"; {launched()} processes" if launched() > 1 else ""
-    return f"{len(run.faces)} faces to train on, {len(run.validation)} to select by{together}"
+    return f"{len(run.faces)} faces to train on, {selected_by(len(run.validation))}{together}"
 
 
 def result(run: Run) -> str:

@@ -90,7 +90,7 @@ def draw_evidence(solved: Solved, probability: float, photo: int, path: Path) ->
         year = born[place] + alone[place]
         axis.errorbar(year, place, xerr=half[place], fmt="X" if solved.alarm[row] else "o", color=colour)
     names = [
-        f"{table.person[album.person[row]]}, born {born[place]:.0f}, looks {alone[place]:.0f}"
+        f"{table.person[album.person[row]]}, born {int(born[place])}, looks {alone[place]:.0f}"
         for place, row in enumerate(rows)
     ]
     date = dates_table(solved, probability).iloc[photo]

@@ -89,7 +89,10 @@ def make_album(
     key = faces["person"].map(person_key)
     usable = (key != "") & np.isfinite(faces["estimate"].astype(float))
     if not usable.any():
-        raise DataError("No face has a name and an estimated age; name people by folders, a column or --examples.")
+        raise DataError(
+            "No face has a name and an estimated age; name people by folders (give the folder above theirs), a column "
+            "or --examples."
+        )
     kept = faces[usable].reset_index(drop=True)
     people = dict(zip(key[usable][::-1], kept["person"][::-1], strict=True))  # the first spelling stays
     keys, photos = sorted(people), sorted(set(faces["photo"]))

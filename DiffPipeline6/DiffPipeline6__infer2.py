@@ -6,7 +6,7 @@
     python DiffPipeline6/DiffPipeline6__infer2.py photo.jpg --references family.npz --person anna
     python DiffPipeline6/DiffPipeline6__infer2.py --manifest people.csv --mode oracle  # an upper bound
 
-References of the training sets gain 0.03 years on faces like these and lose 0.2 to 0.3 on photos unlike them (there
+References of the training sets gain 0.04 years on UTKFace and lose 0.2 to 0.3 on photos unlike them (there
 --mode bypass is better); dated photos of your own (--references) gain much: DiffPipeline6/README.md.
 
 Exit status: 0 all estimated, 1 some inputs failed (named on stderr), 2 nothing could be done.

@@ -10,7 +10,7 @@ python Ep3Pipeline/Ep3Pipeline__main.py --resume runs/Ep3Pipeline/2026-11-23_17-
 import sys
 
 from common.data.prepare import prepare_synthetic
-from common.training.command import Training, train
+from common.training.command import Training, selected_by, train
 from common.training.differences import against_base
 from Ep3Pipeline.Ep3Pipeline__config import parse_arguments
 from Ep3Pipeline.Ep3Pipeline__train import Run, fit, start_run
@@ -18,8 +18,8 @@ from Ep3Pipeline.Ep3Pipeline__train import Run, fit, start_run
 
 def count(run: Run) -> str:
     """What a run looks at, in one line."""
-    parts = (len(run.data.queries), len(run.data.validation), len(run.data.bank))
-    return "{} queries to train on, {} to select by, {} references".format(*parts)
+    by = selected_by(len(run.data.validation))
+    return f"{len(run.data.queries)} queries to train on, {by}, {len(run.data.bank)} references"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,14 +9,14 @@ python RangeClassOrdinalPipeline/RangeClassOrdinalPipeline__main.py --resume run
 import sys
 
 from common.data.prepare import prepare_synthetic
-from common.training.command import Training, train
+from common.training.command import Training, selected_by, train
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import parse_arguments
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__train import Run, fit, start_run
 
 
 def count(run: Run) -> str:
     """What a run looks at, in one line."""
-    return f"{len(run.data.training(0).value)} samples to train on, {len(run.data.validation.value)} to select by"
+    return f"{len(run.data.training(0).value)} samples to train on, {selected_by(len(run.data.validation.value))}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -177,7 +177,7 @@ def load_calibrator(folder: str | Path, mode: str, base: str) -> IntervalCalibra
     folder = Path(folder)
     make = (
         "make them with scripts/calibrate_intervals.py --data PREPARED_DIR, naming these weights with --weights "
-        "(those of a base with --base)."
+        "(those of a base with --base-weights)."
     )
     try:
         stored = json.loads(verified(folder / INTERVALS_FILE, LARGEST))

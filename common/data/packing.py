@@ -81,7 +81,7 @@ def pack_crops(source: Source, entries: list[Entry], ids: pd.Series, store: Crop
     vanished = [name for name, row in waiting.items() if keys[row] not in store]
     if vanished:
         raise DataError(f"{vanished[0]} changed while it was prepared; run the same command again.")
-    no_file = "there is no such file, or it cannot be read."
+    no_file = "there is no such file below the folder of the source, or it cannot be read."
     reasons = [store.problems.get(key, "" if key.id else no_file) for key in keys]
     problem = [f"{entry.path}: {reason}" if reason else "" for entry, reason in zip(entries, reasons, strict=True)]
     return pd.DataFrame({"id": [key.id for key in keys], "cut": [key.cut for key in keys], "problem": problem})

@@ -22,6 +22,7 @@ COLUMNS = [
 SHORT_COLUMNS = ["photo", "face", "age", "low", "high", "status", "base_age", "left", "top", "right", "bottom"]
 IN_SHORT = {"path": "photo", "interval_low": "low", "interval_high": "high"}  # columns that both tables have
 FORMULA = ("=", "+", "-", "@")  # begin a cell that a spreadsheet computes
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".parquet")  # what is not written
 OK = "ok"  # status of a face that was estimated; any other status is the reason why it was not
 DOUBTFUL = "doubtful: "  # begins the status of a face that was estimated although it can hardly be seen
 NOT_FINITE = "the estimate is not a number"
@@ -111,11 +112,13 @@ def write_text(text: str, path: str | Path) -> None:
 def check_out(path: Path, columns: tuple[str, ...] = ("path", "age", "status")) -> None:
     """Raise DataError for a place where no table with these columns may be written, before anything is computed.
 
-    That is an image's name, a file that holds something else, and a folder in which no file can be made.
+    That is the name of an image or a spreadsheet, a file that holds something else, a folder where no file can be made.
     """
     place = path.resolve()  # where a link leads to
     if {path.suffix.lower(), place.suffix.lower()} & IMAGE_SUFFIXES:
         raise DataError(f"{path} has the name of an image; give --out a name like ages.csv.")
+    if path.suffix.lower() in SPREADSHEETS:
+        raise DataError(f"{path} has the name of a spreadsheet; give --out a name like ages.csv, which they read.")
     if os.path.isdir(path):
         raise DataError(f"{path} is a folder; give --out a name like {path / 'ages.csv'}.")
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe

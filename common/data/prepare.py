@@ -224,6 +224,7 @@ def finish(out: Path, source: Source, entries: list[Entry | Problem], options: P
         packed = pack_crops(source, good, ids, store, options.size)
         manifest, rows, left_out = build_manifest(good, packed, store, published, options.apart_from)
         if manifest.empty:
+            (out / "started.json").unlink(missing_ok=True)  # other settings may be tried
             raise DataError(f"Not one of {len(good)} images could be used; the first: {left_out[0].reason}")
         tell_changes(out, manifest)
         (out / "prepared.json").unlink(missing_ok=True)  # until all files fit together again

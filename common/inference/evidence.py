@@ -21,17 +21,17 @@ def draw_evidence(faces: Sequence[FaceAge], folder: Path) -> None:
     drawn = [(number, face) for number, face in enumerate(faces) if face.evidence is not None]
     for number, face in drawn:
         if face.evidence is not None:
-            _draw(face, face.evidence, folder / f"{number:04d}_{short_stem(face.photo)}_references.png")
+            _draw(face, face.evidence, folder / f"{number:04d}_{short_stem(face.photo)}_references")
     count = sum(face.face is not None for face in faces)
     print(f"drawn: {len(drawn)} of {count} faces beside their references in {folder}")
 
 
 def _draw(face: FaceAge, evidence: Evidence, path: Path) -> None:
     if evidence.own:
-        save_drawing(draw_own(face, evidence), path)
+        save_drawing(draw_own(face, evidence), Path(f"{path}.jpg"))
         return
     votes = pd.DataFrame({"age": evidence.reference_ages, "vote": evidence.votes, "weight": evidence.weights})
     marks = {"base": face.base_age, "corrected": evidence.corrected}
     if abs(face.age - evidence.corrected) > 0.05:
         marks = {"base": face.base_age, "in the end": face.age, "by these": evidence.corrected}
-    draw_votes(evidence.crop, votes, marks, (face.low, face.high), path)
+    draw_votes(evidence.crop, votes, marks, (face.low, face.high), Path(f"{path}.png"))

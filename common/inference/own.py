@@ -143,13 +143,12 @@ def unlike(user: UserReferences, estimate: np.ndarray, own: bool) -> list[str]:
 
 def unrecognised(rows: np.ndarray, bank: ReferenceBank, person: str | None) -> list[str]:
     """A warning where a person is named whom the bank cannot tell from others; `rows` [N]: the image of each face."""
-    if not person or person == AUTO or bank.identity is not None:
+    if not person or person == AUTO or bank.identity is not None or len(rows) < 2:
         return []
     several = int((np.unique(rows, return_counts=True)[1] > 1).sum())
-    if not several:
-        return []
     shows = "1 photo shows several faces" if several == 1 else f"{several} photos show several faces"
-    return [f"warning: {shows}, and all were taken for {person}'s: build the bank with --identities to tell them apart"]
+    shows = shows if several else "nobody is recognised by this bank"
+    return [f"warning: {shows}, and all faces were taken for {person}'s: build the bank with --identities"]
 
 
 def who_is_asked(

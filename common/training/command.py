@@ -10,6 +10,8 @@ from common.errors import UserError
 from common.training.distributed import from_main, is_main
 from common.training.runs import beside, discard_unused, new_run, open_run, sentence_of
 
+FEW = 30  # faces below which the best epoch is chosen by chance
+
 
 class Training(NamedTuple):
     """The training of one pipeline.
@@ -26,6 +28,12 @@ class Training(NamedTuple):
     count: Callable[[Any], str]  # type: ignore[assignment]  # tuple has a method of this name
     fit: Callable[[Any], Path]
     result: Callable[[Any], str]
+
+
+def selected_by(faces: int) -> str:
+    """What validation selects by, and a warning if that is chance."""
+    few = f" (fewer than {FEW}: the epoch is chosen by chance, give more people)" if faces < FEW else ""
+    return f"{faces} to select by{few}"
 
 
 def train(training: Training, drawn: Callable[[], list[str]], argv: Sequence[str] | None = None) -> int:

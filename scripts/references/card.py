@@ -197,7 +197,7 @@ def draw_card(card: Card, correction: Callable[[np.ndarray], np.ndarray], path: 
     span = np.linspace(known.min(), known.max(), 100)
     axis.scatter(known, card.residual, s=12, color=BLUE, alpha=0.6, label="reference", linewidth=0)
     axis.axhline(0, color="black", linewidth=0.8)
-    axis.plot(span, correction(span), color=ORANGE, label="correction")
+    axis.plot(span, correction(span), color=ORANGE, label="correction of anybody")
     if len(card.wrong_rows):
         rows = card.wrong_rows
         axis.scatter(known[rows], card.residual[rows], s=60, facecolor="none", edgecolor="black", label="to look at")

@@ -232,8 +232,11 @@ def test_other_faces_than_the_named_persons_stay_as_they_are():
 
 def test_several_faces_that_cannot_be_told_apart_are_warned_of():
     bank = own_bank().bank
-    assert unrecognised(np.array([0, 0, 1]), bank, "Anna")[0].startswith("warning: 1 photo shows several faces")
-    assert unrecognised(np.array([0, 1]), bank, "Anna") == unrecognised(np.array([0, 0]), bank, None) == []
+    assert unrecognised(np.array([0, 0, 1]), bank, "Anna")[0].startswith(
+        "warning: 1 photo shows several faces, and all"
+    )
+    assert "nobody is recognised by this bank, and all faces were" in unrecognised(np.array([0, 1]), bank, "Anna")[0]
+    assert unrecognised(np.array([0]), bank, "Anna") == unrecognised(np.array([0, 0]), bank, None) == []
     known = replace(bank, identity=np.ones((2, 2), np.float16))
     assert unrecognised(np.array([0, 0]), known, "Anna") == []
 
