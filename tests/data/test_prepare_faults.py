@@ -57,6 +57,16 @@ def test_a_picture_that_cannot_be_read_is_left_out_alone(words, tmp_path, monkey
     assert "cannot be read" in reasons(tmp_path / "out")["7.png"]
 
 
+def test_a_table_that_names_no_file_may_be_corrected(words, tmp_path, capsys):
+    labels = (tmp_path / "labels.csv").read_text()
+    (tmp_path / "labels.csv").write_text(labels.replace(".png", ".gif"))
+    assert prepare_data.main(words) == 2
+    assert "0.gif: there is no such file below the folder of the source" in capsys.readouterr().err
+    (tmp_path / "labels.csv").write_text(labels)
+    assert prepare_data.main([*words, "--size", "48"]) == 0  # other settings, after a try that left nothing
+    assert len(load_prepared(tmp_path / "out").manifest) == 10
+
+
 def test_a_picture_that_vanishes_in_between_is_one_sentence(words, tmp_path, monkeypatch, capsys):
     unreadable(monkeypatch, "7.png", after=1)
     assert prepare_data.main(words) == 2

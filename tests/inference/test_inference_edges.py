@@ -143,6 +143,8 @@ def test_a_place_where_no_table_can_be_is_known_before_anything_is_estimated(tmp
     (tmp_path / "link.csv").symlink_to(tmp_path / "not_yet.png")
     with pytest.raises(DataError, match="has the name of an image"):
         check_out(tmp_path / "link.csv")
+    with pytest.raises(DataError, match="has the name of a spreadsheet"):
+        check_out(tmp_path / "ages.xlsx")
     with pytest.raises(DataError, match="cannot be written to"):
         check_out(tmp_path / "words.csv" / "below" / "ages.csv")
     (tmp_path / "empty.csv").write_text("")

@@ -20,6 +20,7 @@ from common.data.manifest import drawn
 from common.errors import DataError
 from common.evaluation.metrics import interval_metrics, paired_bootstrap, point_metrics, summarise
 from common.training.checkpoints import load_checkpoint
+from common.training.command import FEW, selected_by
 from common.training.runs import check_finite, new_run, sentence_of
 from scripts.report_metrics import gain_lines, table_lines
 from tests.conftest import TINY
@@ -183,3 +184,8 @@ def test_what_is_validated_is_what_is_released(tiny_run):
     for name, _ in model.named_parameters():
         assert torch.allclose(mixed[name], start[name] + 3, atol=1e-4)
     assert set(asdict(config)) >= set(PRESETS["finetune"])
+
+
+def test_few_validation_faces_are_said_to_select_by_chance():
+    assert selected_by(FEW) == f"{FEW} to select by"
+    assert selected_by(2).startswith("2 to select by (fewer than 30: the epoch is chosen by chance")
