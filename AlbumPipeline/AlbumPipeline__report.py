@@ -138,10 +138,11 @@ def summary(solved: Solved, probability: float) -> list[str]:
     people, dates = people_table(solved, probability), dates_table(solved, probability)
     asked, wrong = dates[dates["status"] != "stated"], contradictions(solved)
     count = f"{len(people)} people, {len(dates)} photos, {len(solved.table.faces)} named faces"
-    lines = [f"{count}; intervals hold with {100 * probability:.0f} %", "", "People:"]
+    lines = [f"{count}; the years in brackets hold with {100 * probability:.0f} % probability", "", "People:"]
     lines += _shown([_line(row.person, "born", row.birth_year, row) for row in people.itertuples()])
     lines += ["", f"Photos without a stated year: {len(asked)}"]
-    lines += _shown([_line(row.photo, "taken", row.date, row, f", from {row.people}") for row in asked.itertuples()])
+    seen = [(row, f", from {row.people} face{'' if row.people == 1 else 's'}") for row in asked.itertuples()]
+    lines += _shown([_line(row.photo, "taken", row.date, row, faces) for row, faces in seen])
     lines += ["", f"Contradictions: {len(wrong)}", *_shown(wrong)]
     return [*lines, *(["", fit] if (fit := fit_of(solved)) else [])]
 
