@@ -83,7 +83,7 @@ SETS = {"utkface_test": 1453, "publicfigures_test": 773, "fgnet_dev": 248, "phot
 def test_every_stored_table_is_packed_and_whole():
     stored = sorted(WEIGHTS.glob("*/predictions/*"))
     assert len(stored) == 30 and all(path.name.endswith(".csv.gz") for path in stored)
-    assert len(list(WEIGHTS.glob("*/controls.csv.gz"))) == 2
+    assert len(list(WEIGHTS.glob("*/controls.csv.gz"))) == 3
     assert not [path for path in WEIGHTS.rglob("*.csv") if path.stat().st_size > 300_000]
     for path in (*stored, *WEIGHTS.glob("*/controls.csv.gz"), *WEIGHTS.glob("*/classes/classes.csv.gz")):
         assert path.read_bytes()[3:8] == bytes(5)
