@@ -4,7 +4,7 @@
     python scripts/evaluate_references.py --data data/prepared/publicfigures --held-out --interval 0.9
     python scripts/evaluate_references.py --simulated-people 60
     python scripts/evaluate_references.py --data data/prepared/utkface --split val --limit 300 --simulate blur
-    python scripts/evaluate_references.py --table out/references/predictions.csv
+    python scripts/evaluate_references.py --table out/references/predictions.csv.gz
 
 Every face is estimated as if it were new. Rows of the table: the base; full (training bank); control (c), offset, line
 and isotonic re-calibration of the base fitted on all *other* people; the domain bank (all other people); the personal
@@ -12,7 +12,7 @@ bank (the person's other photos, those of the face's own age left out: two photo
 Then 1, 2, 3, 5 and 10 own photos drawn at random, alone and upon a domain bank, by the mixed model and by the plain
 methods it has to beat; the coverage of intervals by decade; and a curve over domain banks of 0, 1, 2, 5 … references.
 --simulate makes a domain of its own of a set: all its images grey, blurred, of a warm cast, or dark. The constants are
-those beside the base's weights (scripts/release/fit_own_references.py). Writes predictions.csv, own.csv.gz,
+those beside the base's weights (scripts/release/fit_own_references.py). Writes predictions.csv.gz, own.csv.gz,
 coverage.csv, curve.csv and curve.png.
 """
 
@@ -238,7 +238,7 @@ def run(arguments: argparse.Namespace, corrector: Corrector) -> None:
         print("\n".join(recognition_lines(bank, arguments.auto)))
     faces = Faces(bank.embeddings.astype(np.float32), bank.estimates, bank.id, bank.person)
     full = corrector.correct(faces, votes=False).age
-    write_table(evaluate(user, full, arguments.auto), arguments.out / "predictions.csv", 3)
+    write_table(evaluate(user, full, arguments.auto), arguments.out / "predictions.csv.gz", 3)
     own = own_curve(bank, user.settings)
     write_table(own, arguments.out / "own.csv.gz", 3)
     print("\n".join(curve_tables(own)))
@@ -277,7 +277,7 @@ def main(argv: list[str] | None = None) -> int:
             if not arguments.folder:
                 raise DataError("Give a prepared folder, or stored predictions with --table.")
             run(arguments, load_model(arguments.weights, arguments.device))
-        stored = arguments.table or arguments.out / "predictions.csv"
+        stored = arguments.table or arguments.out / "predictions.csv.gz"
         table = read_csv(stored, dtype={"id": str, "person": str})
         for best in ("domain bank", "domain + personal bank"):
             print("\n".join(["", *control_table(table, best)]))

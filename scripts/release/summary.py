@@ -112,7 +112,7 @@ def own_rows() -> list[list[str]]:
         cell = f"{faces['error'].mean():.2f}{interval_of(faces['before'], faces['error'], faces['person'])}"
         fewer = "" if len(faces) == drawn["row"].nunique() else f" ({len(faces)} faces)"
         rows.append(one_set_row(f"base + {count} own dated photo{'s' if count > 1 else ''}{fewer}", "fgnet_dev", cell))
-    banks = read_csv(stored(f"{folder}/predictions.csv"), dtype={"id": str, "person": str})
+    banks = read_csv(stored(f"{folder}/predictions.csv.gz"), dtype={"id": str, "person": str})
     banks["error"] = banks["age"] - banks["true_age"]
     base = banks[banks["variant"] == "base"].set_index("id")
     for variant, name in OWN.items():

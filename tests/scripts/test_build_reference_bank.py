@@ -125,7 +125,7 @@ def test_the_evaluation_prints_what_it_stored(diff_weights, synthetic_set, tmp_p
     (folder / "prepared.json").write_text("{}")
     assert evaluate([str(folder), "--weights", str(diff_weights), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv.gz")
     for name in ("base", "(c) isotonic", "domain bank", "domain + personal bank"):
         rows = table[table["variant"] == name]
         line = next(line for line in printed.splitlines() if line.startswith(f"| {name} |"))

@@ -43,7 +43,7 @@ def test_every_way_in_one_table(tmp_path, monkeypatch, capsys):
     banks = [(*face, name, face[2] + error) for name, error in (("base", 4), *zip(summary.OWN, (2, -1), strict=True))
              for face in faces]  # fmt: skip
     names = ["id", "person", "true_age", "variant", "age"]
-    pd.DataFrame(banks, columns=names).to_csv(references / "predictions.csv", index=False)
+    pd.DataFrame(banks, columns=names).to_csv(references / "predictions.csv.gz", index=False)
     controls = [(*face, name, face[2] + error) for name, error in (("base", 4), (summary.CONTROL, 3.5), ("full", 3))
                 for face in faces]  # fmt: skip
     for folder in summary.CONTROLS:
