@@ -29,10 +29,10 @@ def inspect_bank(path: Path, base: AgePredictBasicPipeline) -> None:
     card = make_card(bank)
     print("\n".join(card_lines(card)) + "\n")
     domain, both = user.leave_one_out()
-    print("mean absolute error of these faces, each corrected by the others (in years; of others each run says it):")
-    corrected = {"as estimated": bank.estimates, "with other people": domain.age, "and the person's own": both.age}
-    if len(people) == 1 and not unnamed:
-        corrected = {"as estimated": bank.estimates, "with the person's own": both.age}
+    print("mean absolute error of these faces, each corrected by the others (years):")
+    alone = len(people) == 1 and not unnamed
+    others = {} if alone else {"with other people": domain.age}
+    corrected = {"as estimated": bank.estimates} | others | {"and the person's own": both.age}
     for name, ages in corrected.items():
         print(f"  {name:22s} {np.abs(ages - bank.ages).mean():.2f}")
     draw_card(card, lambda span: _domain_correction(user, span), drawn)
