@@ -45,10 +45,8 @@ def mean_error(table: pd.DataFrame, epoch: int = 0) -> float:
 def validated(table: pd.DataFrame, epoch: int) -> Validation:
     """What predictions of val say of epoch `epoch` (from 1; 0: of the start); raises DataError as `selection_error`."""
     result, error, by_set = summarise(table), mean_error(table, epoch), results_by_set(table)
-    columns = {
-        "val_mae": error if "exact" in result else float("nan"),
-        "val_hit_rate": result.get("interval", {}).get("all", {}).get("hit_rate", float("nan")),
-    }
+    columns = {"val_mae": error} if "exact" in result else {}
+    columns |= {"val_hit_rate": result["interval"]["all"]["hit_rate"]} if "interval" in result else {}
     if "exact" in result and len(by_set) > 1:
         for name, part in by_set.items():
             figures = part["exact"]["all"]

@@ -30,6 +30,7 @@ from AlbumPipeline.AlbumPipeline__weights import load_errors
 from common.data.predictions import check_out, read_csv, write_table
 from common.errors import UserError
 from common.evaluation.tables import markdown
+from common.inference.terminal import unless_closed
 
 REPEATS = 4  # random draws of every person or photo
 BORN = 1900  # of all people in a table for age-album
@@ -244,4 +245,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(unless_closed(main))

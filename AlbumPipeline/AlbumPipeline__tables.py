@@ -1,7 +1,8 @@
 """Tables of people as they write them become an album: names, births, photo dates, with what is wrong in them."""
 
 from datetime import date, timedelta
-from pathlib import Path
+from operator import eq
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -68,14 +69,40 @@ def people_of(faces: pd.DataFrame) -> list[str]:
 
 
 def with_dates(faces: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Faces (COLUMNS) with the dates of a CSV (photo, photo_date), and a sentence for each photo that is not there."""
+    """Faces (COLUMNS) with the dates of a CSV (photo, photo_date), and a sentence for each of its photos that is not
+    there. A photo is named as in the faces, or by so much of its path as no other photo has."""
     table = read_table(path, "table of dates").rename(columns={"path": "photo"})
     if not {"photo", "photo_date"} <= set(table.columns):
         raise DataError(f"{path} needs the columns photo and photo_date; it has {', '.join(table.columns)}.")
-    stated = {row.photo: row.photo_date for row in table.itertuples() if row.photo_date.strip()}
-    missing = sorted(set(stated) - set(faces["photo"]))
+    known = sorted(set(faces["photo"]))
+    stated, problems = {}, []
+    for row in table.itertuples():
+        if not row.photo_date.strip():
+            continue
+        meant = photos_meant(row.photo, known)
+        if len(meant) == 1:
+            first = stated.setdefault(meant[0], row.photo_date)
+            if first != row.photo_date:
+                problems.append(f"{path}: {meant[0]} has two dates; {first} is used, not {row.photo_date}")
+        else:
+            told = f"there are {len(meant)} photos" if meant else "there is no photo"
+            problems.append(f"{path}: {told} {row.photo}; a photo is named like {(meant or known)[0]}")
     dates = [stated.get(name, text) for name, text in zip(faces["photo"], faces["photo_date"], strict=True)]
-    return faces.assign(photo_date=dates), [f"{path}: there is no photo {name}" for name in missing]
+    return faces.assign(photo_date=dates), problems
+
+
+def photos_meant(name: str, known: list[str]) -> list[str]:
+    """The photos of this name, else those whose path ends like it, or that end it.
+
+    Examples
+    --------
+    >>> photos_meant("anna/1.jpg", ["album/anna/1.jpg", "album/susanna/1.jpg"])
+    ['album/anna/1.jpg']
+    """
+    if name in known:
+        return [name]
+    asked = PurePath(name).parts[::-1]
+    return [photo for photo in known if all(map(eq, asked, PurePath(photo).parts[::-1])) and asked]
 
 
 def make_album(

@@ -5,12 +5,13 @@ The head itself is `common.difference.heads.PooledDifferenceHead`.
 
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from common.base.distribution import interval_distance
+from common.base.weight_files import settings_for
 from common.difference.corrector import Corrector
 from common.difference.heads import DifferenceOutput, HeadConfig, PooledDifferenceHead
 from common.difference.ordinal import condor_loss, coral_loss, difference_levels
@@ -57,6 +58,10 @@ def compute_loss(output: DifferenceOutput, low: Tensor, high: Tensor, config: Di
 
 def load_model(folder: str | Path = RELEASED, device: str = "auto") -> Corrector:
     """The released difference regressor (or any folder's): base, bank, its head in torch; raises WeightsError."""
-    loaded = load_difference(folder, "DiffPipeline6", lambda how: PooledDifferenceHead(HeadConfig(**how)), device)
+
+    def make_head(settings: dict[str, Any]) -> PooledDifferenceHead:
+        return PooledDifferenceHead(HeadConfig(**settings_for(HeadConfig, settings, folder)))
+
+    loaded = load_difference(folder, "DiffPipeline6", make_head, device)
     how = (loaded.head.config.references, loaded.window)
     return Corrector(loaded.pipeline, loaded.head, loaded.bank, *how, per_bin=loaded.per_bin)

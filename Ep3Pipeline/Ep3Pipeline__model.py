@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from common.base.distribution import expectation, gaussian_log_probs, interval_distance, mean_variance_loss
-from common.base.weight_files import MODEL_FILE
+from common.base.weight_files import MODEL_FILE, settings_for
 from common.difference.corrector import Correction, Corrector, Faces
 from common.difference.heads import Query, References, blank
 from common.difference.ordinal import condor_loss, difference_levels, logistic_logits
@@ -239,10 +239,10 @@ class IteratedCorrector(Corrector):
         return super().correct(faces, at_age, votes)
 
 
-def head_of(settings: dict[str, Any]) -> PairDifferenceHead:
-    """A fresh head from stored settings; those of older weights may also say that it is no control."""
+def head_of(settings: dict[str, Any], folder: str | Path) -> PairDifferenceHead:
+    """A fresh head from the stored settings of a folder of weights; older ones may also say that it is no control."""
     known = {key: value for key, value in settings.items() if RETIRED.get(key, ...) != value}
-    return PairDifferenceHead(PairHeadConfig(**known))
+    return PairDifferenceHead(PairHeadConfig(**settings_for(PairHeadConfig, known, folder)))
 
 
 def load_model(folder: str | Path = RELEASED, device: str = "auto", iterations: int = 1) -> IteratedCorrector:
@@ -252,6 +252,6 @@ def load_model(folder: str | Path = RELEASED, device: str = "auto", iterations: 
             "Ep3Pipeline is released without weights; train some with python Ep3Pipeline/Ep3Pipeline__main.py "
             "--data PREPARED_DIR, and name the folder weights/ of that run with --weights."
         )
-    loaded = load_difference(folder, "Ep3Pipeline", head_of, device)
+    loaded = load_difference(folder, "Ep3Pipeline", lambda settings: head_of(settings, folder), device)
     references = loaded.head.config.references
     return IteratedCorrector(loaded.pipeline, loaded.head, loaded.bank, references, loaded.window, iterations)

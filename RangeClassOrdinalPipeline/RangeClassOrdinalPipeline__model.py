@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.base.weight_files import read_settings, vouch, writing
+from common.base.weight_files import read_settings, settings_for, vouch, writing
 from common.base.weights import CONFIG_FILE, MODEL_FILE, fingerprint, load_into, require, write_tensors
 from common.difference.bank import ReferenceBank
 from common.difference.corrector import Correction, Corrector, Faces
@@ -180,9 +180,11 @@ def load_model(
     corrector = load_corrector(corrector_folder, device)
     settings = read_settings(folder)
     try:
-        config = RangeHeadConfig(**settings["head"])
+        config = RangeHeadConfig(**settings_for(RangeHeadConfig, settings["head"], folder))
         made_with, prior = settings["corrector_fingerprint"], settings["prior"]
         gate = Gate(**settings["gate"]) if settings["gate"] else None
+    except WeightsError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{folder} holds no classifier that fits its config ({str(error).splitlines()[0]})."

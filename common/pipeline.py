@@ -210,6 +210,11 @@ class AgePipeline:
         own = [bank if isinstance(bank, ReferenceBank) else load_bank(bank, self.base.fingerprint) for bank in banks]
         if any(bank.fingerprint != self.base.fingerprint for bank in own):
             raise WeightsError("A reference bank was made with other base weights; build it anew with these.")
+        if any(bank.seen.any() for bank in own):
+            raise WeightsError(
+                "A bank given as your own references is the training bank of some weights; give one that "
+                "scripts/build_reference_bank.py made of your photos."
+            )
         return UserReferences(concatenate(own), load_settings(self.base.folder))
 
 

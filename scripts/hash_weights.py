@@ -21,6 +21,7 @@ from common.difference.onnx_head import ENDS, HEAD_FILE
 from common.errors import UserError
 from common.evaluation.tables import markdown
 from common.files import WEIGHTS, write_whole
+from common.inference.terminal import unless_closed
 
 GRAPHS = {ONNX_FILE: RANKS, FAST_FILE: RANKS, HEAD_FILE: ENDS}  # number of axes of what each takes and gives
 
@@ -68,4 +69,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(unless_closed(main))

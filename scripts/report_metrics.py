@@ -22,6 +22,7 @@ from common.data.protocols import read_split_file, split_hash
 from common.errors import DataError, UserError
 from common.evaluation.metrics import distance_to_interval, estimated, not_finite_words, paired_bootstrap, summarise
 from common.evaluation.tables import markdown, or_dash, signed_gain
+from common.inference.terminal import unless_closed
 
 
 def table_lines(results: dict[str, dict[str, Any]]) -> list[str]:
@@ -38,9 +39,9 @@ def table_lines(results: dict[str, dict[str, Any]]) -> list[str]:
                 for band in ("0-12", "13-17", "18-29", "21-60", "65+")
                 if band in ages
             ]
-        lines += markdown(
-            ["set", "faces", "MAE", "balanced MAE", "RMSE", "bias", "CS@3", "CS@5", "CS@10", "ages"], rows
-        )
+        heads = ["set", "faces", "MAE", "balanced MAE", "RMSE", "bias", "CS@3", "CS@5", "CS@10", "ages"]
+        width = len(heads) if any(map(kind_of_ages, exact)) else len(heads) - 1
+        lines += markdown(heads[:width], [row[:width] for row in rows])
     interval = {name: result["interval"] for name, result in results.items() if "interval" in result}
     if interval:
         rows = []
@@ -132,4 +133,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(unless_closed(main))

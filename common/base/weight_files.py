@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,14 @@ def require(folder: Path, names: Iterable[str], kind: str) -> None:
     for name in names:
         if not (folder / name).is_file():
             raise WeightsError(f"{folder} holds no {kind} weights (no {name}); check --weights.")
+
+
+def settings_for(kind: type, settings: dict[str, Any], folder: str | Path) -> dict[str, Any]:
+    """The stored settings of a dataclass `kind`; raises WeightsError if they name what it has not."""
+    strange = sorted(set(settings) - {field.name for field in fields(kind)})
+    if strange:
+        raise WeightsError(f"{folder} holds weights of another pipeline (they have '{strange[0]}'); check --weights.")
+    return settings
 
 
 def fingerprint(folder: str | Path) -> str:

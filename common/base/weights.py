@@ -65,6 +65,8 @@ def load_into(make: Callable[[], nn.Module], path: Path, kind: str) -> nn.Module
         tensors: dict[str, Tensor] = {name: value.float() for name, value in load(data).items()}
         module = make()
         module.load_state_dict(tensors)
+    except WeightsError:
+        raise
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, MemoryError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path} does not hold {kind} that fits its {CONFIG_FILE} ({reason}).") from None

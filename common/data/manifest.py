@@ -58,7 +58,8 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
     """Read a manifest CSV into COLUMNS; ages are float64 years with NaN for unknown, the rest text.
 
     Columns beyond COLUMNS are kept, missing ones are added empty. A row whose age cannot be read has none, which is
-    said on stderr. Raises DataError if the file is missing or is not a CSV with a `path` column.
+    said on stderr. Raises DataError if the file is missing, is not a CSV with a `path` column, or if none of its ages
+    can be read.
     """
     path = Path(path)
     table = read_table(path, "manifest")
@@ -74,6 +75,8 @@ def read_manifest(path: str | Path) -> pd.DataFrame:
         table[column] = table[column].str.strip()
     if ages.problems:
         row, reason = next(iter(ages.problems.items()))
+        if table[NUMBERS].isna().all(axis=None):
+            raise DataError(f"{path}: no age in it can be read; that of {table['path'][row]}: {reason}.")
         others = f" (and {len(ages.problems) - 1} more)" if len(ages.problems) > 1 else ""
         print(f"{path}: the age of {table['path'][row]}{others} is not used: {reason}", file=sys.stderr)
     return table

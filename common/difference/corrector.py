@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from common.base.regressor import AgePredictBasicPipeline
+from common.base.weight_files import settings_for
 from common.difference.bank import Found, ReferenceBank
 from common.difference.onnx_head import OnnxHead, load_graph_head
-from common.difference.parts import DifferenceOutput, Query, References
+from common.difference.parts import DifferenceOutput, HeadConfig, Query, References
 from common.difference.spanning import query_spanning
 from common.difference.weights import load_head, load_weights
 
@@ -132,9 +133,10 @@ def load_corrector(folder: str | Path, device: str = "auto", threads: int | None
     AgePredictBasicPipeline).
     """
     loaded = load_weights(folder, "DiffPipeline6", device, threads)
+    settings_for(HeadConfig, loaded.settings, loaded.folder)
     head: Any = load_graph_head(loaded.folder, loaded.settings, threads) if loaded.pipeline.device == "cpu" else None
     if head is None:
-        from common.difference.heads import HeadConfig, PooledDifferenceHead
+        from common.difference.heads import PooledDifferenceHead
 
         head = load_head(loaded, lambda settings: PooledDifferenceHead(HeadConfig(**settings)))
     how = (head.config.references, loaded.window)

@@ -17,7 +17,7 @@ from common.faces.identity import IdentityEncoder, threshold
 from common.inference.estimates import BaseEstimates, Face, FaceAge, estimate_base, with_doubts
 from common.inference.inputs import list_inputs, read_faces
 from common.inference.options import AUTO, InputOptions
-from common.inference.terminal import patient_output, printable
+from common.inference.terminal import command, patient_output, printable
 
 STRANGERS = 0.01  # probability that two persons are taken for one
 GROUP = 5  # photos of each time, for which the smallest change is said beside that of those given
@@ -128,7 +128,7 @@ def compare(arguments: argparse.Namespace, name: str) -> int:
         with patient_output():
             return _compare(arguments)
     except UserError as error:
-        print(f"{name}: {printable(str(error))}", file=sys.stderr)
+        print(f"{command(name)}: {printable(str(error))}", file=sys.stderr)
         return 2
 
 

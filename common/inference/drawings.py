@@ -19,17 +19,17 @@ QUALITY = 90  # of JPEG
 LONGEST = 65_500  # pixels of a JPEG's side that Pillow writes
 
 
-def draw_photos(table: pd.DataFrame, folder: Path) -> None:
+def draw_photos(table: pd.DataFrame, files: dict[str, str], folder: Path) -> None:
     """Draw every photo of a predictions table with its estimated ages into `folder`, at its own size; prints where.
 
-    Files are numbered by the row of the photo's first face, and marked as drawings. Raises DataError if the place
-    cannot be written.
+    `files` are those of the table's paths, where a name that is no UTF-8 is escaped. Drawings are numbered by the row
+    of the photo's first face, and marked as such. Raises DataError if the place cannot be written.
     """
     drawable = table[table["age"].notna() & table["box"].fillna("").ne("")]
     for path, faces in drawable.groupby("path", sort=False):
         drawn = folder / f"{faces.index[0]:04d}_{short_stem(path)}.jpg"
         labelled = [(box_of(text), label) for text, label in zip(faces["box"], labels_of(faces), strict=True)]
-        save_drawing(draw_faces(Image.fromarray(load_image(path)), labelled), drawn)
+        save_drawing(draw_faces(Image.fromarray(load_image(files[path])), labelled), drawn)
         print(f"drawn: {drawn}")
 
 

@@ -14,6 +14,7 @@ LARGE_FACE, FACE, ACROSS = 200, 96, 4  # pixels of the face asked about and of a
 TILE = (118, 148)  # pixels a reference takes
 WIDTH = LARGE_FACE + 3 * MARGIN + ACROSS * TILE[0]
 TITLE, TEXT, SMALL = 18, 14, 12  # pixels of letters
+CHART_TITLE = "references of the training bank (not in this age):"
 ROW, CHART_HEAD = 4, 40  # pixels of a reference in the chart; of what stands above the dots
 
 
@@ -71,11 +72,11 @@ def _draw_reference(image: Image.Image, pen: ImageDraw.ImageDraw, vote: OwnVote,
 
 def _draw_chart(pen: ImageDraw.ImageDraw, face: FaceAge, evidence: Evidence, top: int) -> None:
     """Dots of the training bank's references: their ages in black, the ages they give alone in blue."""
-    pen.text((MARGIN, top), "references of the training bank:", fill=INK, font=_font(SMALL))
+    pen.text((MARGIN, top), CHART_TITLE, fill=INK, font=_font(SMALL))
     shown = [*evidence.reference_ages, *evidence.votes, face.base_age, face.age]
     low, high = 5 * math.floor(min(shown) / 5), 5 * math.ceil(max(shown) / 5 + 1e-9)
     legend = (("their age", INK), ("the age each gives alone", BLUE), (f"in the end {face.age:.1f}", ORANGE))
-    x = MARGIN + pen.textlength("references of the training bank:", _font(SMALL)) + 12
+    x = MARGIN + pen.textlength(CHART_TITLE, _font(SMALL)) + 12
     for text, colour in legend:
         pen.ellipse((x, top + 4, x + 6, top + 10), fill=colour)
         pen.text((x + 10, top), text, fill=INK, font=_font(SMALL))

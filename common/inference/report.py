@@ -13,14 +13,16 @@ from common.inference.terminal import printable
 SHOWN, SHOWN_BESIDE_FILE = 40, 10  # faces printed one by one at most; the same where a table is written
 
 
-def print_result(table: pd.DataFrame, corrected: bool = False, limit: int = SHOWN) -> None:
+def print_result(
+    table: pd.DataFrame, corrected: bool = False, limit: int = SHOWN, probability: float | None = None
+) -> None:
     """Print the ages (of up to `limit` faces), the errors where ages are known.
 
-    `corrected` shows the base's estimate beside the age.
+    `corrected` shows the base's estimate beside the age; `probability` is that of the intervals, if there are any.
     """
     good = table[answered(table)]
     if 0 < len(good) <= limit:
-        print_faces(good, corrected)
+        print_faces(good, corrected, probability)
     elif len(good):
         ages = good["age"].to_numpy(float)
         said = f"{len(good)} faces in {good['path'].nunique()} images estimated"
@@ -41,16 +43,16 @@ def print_failed(table: pd.DataFrame) -> None:
         print(f"not estimated: {printable(row.path)}: {printable(row.status)}", file=sys.stderr)
 
 
-def print_faces(good: pd.DataFrame, corrected: bool) -> None:
-    """Print one line for each estimated face."""
+def print_faces(good: pd.DataFrame, corrected: bool, probability: float | None = None) -> None:
+    """Print one line for each estimated face; `probability`: of the intervals."""
     labelled = good["true_age_min"].notna().any()
     base = f" {'base':>6s}" if corrected else ""
-    span = "    interval" if good["interval_low"].notna().any() else ""
+    span = f" {f'{100 * probability:g} % interval':>15s}" if probability else ""
     print(f"{'image':44s} {'face':>4s}{base} {'age':>6s}{span}" + ("  true age" if labelled else ""))
     for row in good.itertuples():
         truth = "" if np.isnan(row.true_age_min) else f"  {_span(row.true_age_min, row.true_age_max)}"
         base = f" {row.base_age:6.1f}" if corrected else ""
-        span = "" if np.isnan(row.interval_low) else f"  {row.interval_low:3.0f} to {row.interval_high:3.0f}"
+        span = "" if np.isnan(row.interval_low) else f" {f'{row.interval_low:.0f} to {row.interval_high:.0f}':>15s}"
         print(f"{_shortened(printable(row.path), 44):44s} {row.face:4d}{base} {row.age:6.1f}{span}{truth}")
 
 

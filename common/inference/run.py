@@ -18,7 +18,7 @@ from common.inference.progress import progress
 from common.inference.report import SHOWN, SHOWN_BESIDE_FILE, exit_status, print_failed, print_gain, print_result
 from common.inference.shards import infer_in_shards, take_shard
 from common.inference.table import MARK, as_text, predictions_of
-from common.inference.terminal import attempt, ended_like_ctrl_c, patient_output, printable, unless_closed
+from common.inference.terminal import attempt, command, ended_like_ctrl_c, patient_output, printable, unless_closed
 
 EXPLAINED = 50  # faces drawn by --explain at most
 Kind = TypeVar("Kind", bound=InferenceOptions)
@@ -48,7 +48,7 @@ def infer(
         with patient_output():
             return _infer(options, load, told)
     except UserError as error:
-        print(f"{name}: {printable(str(error))}", file=sys.stderr)
+        print(f"{command(name)}: {printable(str(error))}", file=sys.stderr)
         return 2
 
 
@@ -71,7 +71,8 @@ def _infer(options: Kind, load: Callable[[Kind], EstimatesFaces], told: Callable
     _write(table, options)
     unless_closed(lambda: _tell(table, estimates, options, told))
     print_failed(table)
-    drawn = attempt(lambda: _draw(table, estimates, options)) if options.explain else True
+    files = dict(zip(manifest["path"], manifest["file"], strict=True))
+    drawn = attempt(lambda: _draw(table, files, estimates, options)) if options.explain else True
     whole = drawn and not estimates.stopped
     return exit_status(table) if whole else max(exit_status(table), 1)
 
@@ -127,7 +128,7 @@ def _tell(table: pd.DataFrame, estimates: Estimates, options: Kind, told: Callab
     for note in estimates.notes:
         print(note)
     told(table, options)
-    print_result(table, options.mode != "bypass", SHOWN_BESIDE_FILE if options.out else SHOWN)
+    print_result(table, options.mode != "bypass", SHOWN_BESIDE_FILE if options.out else SHOWN, options.interval)
     print_gain(table)
     if estimates.stopped:
         print("Stopped before all images were estimated; those that were are in the table.", file=sys.stderr)
@@ -135,10 +136,10 @@ def _tell(table: pd.DataFrame, estimates: Estimates, options: Kind, told: Callab
         print(f"predictions: {printable(str(options.out))}")
 
 
-def _draw(table: pd.DataFrame, estimates: Estimates, options: InferenceOptions) -> None:
+def _draw(table: pd.DataFrame, files: dict[str, str], estimates: Estimates, options: InferenceOptions) -> None:
     folder = options.explain
     assert folder is not None
     if options.mode != "bypass":
         draw_evidence(estimates.faces, folder)
     if not (options.crops or options.manifest):
-        draw_photos(table, folder)
+        draw_photos(table, files, folder)

@@ -8,10 +8,13 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from common.errors import UserError
+
+Result = TypeVar("Result")
 
 
 def printable(text: str) -> str:
@@ -29,6 +32,12 @@ def printable(text: str) -> str:
     )
 
 
+def command(pipeline: str) -> str:
+    """What a message begins with: `age-photos` where that was typed, else the pipeline's name."""
+    typed = Path(sys.argv[0]).stem
+    return typed if typed.startswith("age-") else pipeline
+
+
 @contextmanager
 def patient_output() -> Iterator[None]:
     """Let nothing that is printed end the command: letters that the terminal does not know are escaped, and what is
@@ -38,7 +47,7 @@ def patient_output() -> Iterator[None]:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     yield
-    unless_closed(sys.stdout.flush)
+    unless_closed(lambda: None)
 
 
 @contextmanager
@@ -60,12 +69,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def unless_closed(action: Callable[[], None]) -> None:
+def unless_closed(action: Callable[[], Result]) -> Result | None:
     """Print something; after its reader has gone (`| head`) it is dropped, with all that would follow."""
     try:
-        action()
+        result = action()
+        sys.stdout.flush()
+        return result
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return None
 
 
 def attempt(action: Callable[[], None]) -> bool:

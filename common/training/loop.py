@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,8 +120,8 @@ class Loop:
             for name, value in row.items():
                 self.writer.add_scalar(f"epoch/{name}", value, row["epoch"])
         write_whole(self.folder / HISTORY, pd.DataFrame(self.progress.history).to_csv(index=False, float_format="%.4f"))
-        form = {"epoch": "g"}
-        tqdm.write("  ".join(f"{name} {value:{form.get(name, '.3f')}}" for name, value in row.items()))
+        form, known = {"epoch": "g"}, {name: value for name, value in row.items() if not isnan(value)}
+        tqdm.write("  ".join(f"{name} {value:{form.get(name, '.3f')}}" for name, value in known.items()))
 
     def keep_best(self, state: dict[str, Any], predictions: str) -> None:
         """Write best_model.ckpt and the predictions of val."""

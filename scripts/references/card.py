@@ -81,8 +81,13 @@ class Card:
 
     @property
     def people(self) -> dict[str, Mean]:
-        """The residuals of each named person beside the straight line of all, those with most photos first."""
+        """The residuals of each named person beside the straight line of all, those with most photos first.
+
+        Of a bank of one person alone that line is the person's own: nobody.
+        """
         bank = self.bank
+        if len(np.unique(self.group)) < 2:
+            return {}
         left = self.residual - self.line(bank.estimates.astype(float))
         found = {name: Mean.of(left[bank.person == name]) for name in bank.people}
         return dict(sorted(found.items(), key=lambda item: -item[1].count))

@@ -13,6 +13,8 @@ from common.faces.photo_files import DRAWING_HEAD, is_drawing
 from common.pipeline import AgePredictBasicPipeline
 from scripts.references.card import card_lines, draw_card, make_card
 
+FEW = 10  # references below which leaving one out changes much
+
 
 def inspect_bank(path: Path, base: AgePredictBasicPipeline) -> None:
     """Print the calibration card of a bank and the leave-one-out correction; draw both beside the bank."""
@@ -35,6 +37,9 @@ def inspect_bank(path: Path, base: AgePredictBasicPipeline) -> None:
     corrected = {"as estimated": bank.estimates} | others | {"and the person's own": both.age}
     for name, ages in corrected.items():
         print(f"  {name:22s} {np.abs(ages - bank.ages).mean():.2f}")
+    if 1 < len(bank) < FEW:
+        count = len(bank)
+        print(f"(each by {count - 1}; a new photo is corrected by all {count}, which with so few is better)")
     draw_card(card, lambda span: _domain_correction(user, span), drawn)
     print(f"drawn: {drawn}")
 

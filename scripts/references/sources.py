@@ -129,6 +129,8 @@ def pictures_of_folder(arguments: argparse.Namespace) -> list[Picture]:
             print(said, file=sys.stderr)
     names = [file.relative_to(arguments.source) for file in listing.files]
     people = [person_name(next((part for part in name.parts[:-1] if not folder_date(part)), "")) for name in names]
+    if not any(people):
+        print(f"nobody is named: people are named by folders in {arguments.source}; is it itself one?", file=sys.stderr)
     births = births_by_key(arguments.births, people)
     for file, name, person in zip(listing.files, names, people, strict=True):
         parts = (arguments.source.resolve().name, *name.parts)

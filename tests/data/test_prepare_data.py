@@ -248,6 +248,9 @@ def test_manifest_errors(tmp_path, capsys):
     (tmp_path / "c.csv").write_text("path,age\nx.jpg,3\ny.jpg,old\n")
     assert read_manifest(tmp_path / "c.csv")["age"].isna().tolist() == [False, True]
     assert "the age of y.jpg is not used: 'old' is no age" in capsys.readouterr().err
+    (tmp_path / "d.csv").write_text("path,age\nx.jpg,soon\ny.jpg,old\n")
+    with pytest.raises(DataError, match="d.csv: no age in it can be read; that of x.jpg: 'soon' is no age"):
+        read_manifest(tmp_path / "d.csv")
     with pytest.raises(DataError, match="not a prepared data set"):
         load_prepared(tmp_path)
 

@@ -10,6 +10,7 @@ import torch
 
 from common.base import weight_files
 from common.base.weight_files import HASHES, stored_at, verified
+from common.base.weights import load_bar
 from common.difference import weights as difference_weights
 from common.difference.bank import load_bank
 from common.difference.heads import HeadConfig, PooledDifferenceHead
@@ -45,6 +46,13 @@ def test_a_base_of_weights_is_named_and_not_copied(diff_weights, released, tmp_p
     assert all(map(torch.equal, loaded.head.state_dict().values(), corrector.head.state_dict().values()))
     copied = save_difference(tmp_path / "copied", corrector.head, bank, diff_weights / "base", notes)
     assert base_of(copied) == copied / "base" and "base" not in json.loads((copied / "config.json").read_text())
+
+
+def test_weights_of_another_pipeline_are_named_as_such(diff_weights):
+    with pytest.raises(WeightsError, match="holds weights of another pipeline .they have 'aggregation'.; check"):
+        load_ep3(diff_weights, "cpu")
+    with pytest.raises(WeightsError, match="holds no base regressor .no 'model' in its config.json."):
+        load_bar(diff_weights)
 
 
 def test_weights_that_name_no_base_are_of_the_default_one(released, tmp_path):

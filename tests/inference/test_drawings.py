@@ -54,10 +54,11 @@ def test_labels_say_ages_intervals_numbers_and_doubt():
 
 def test_photos_are_drawn_at_their_own_size_and_never_read_again(tmp_path, monkeypatch, capsys):
     Image.fromarray(np.full((300, 400, 3), 200, np.uint8)).save(tmp_path / "photo.png")
-    table = table_of("50 100 150 220", "", "250 100 350 220").assign(path=str(tmp_path / "photo.png"))
+    table = table_of("50 100 150 220", "", "250 100 350 220").assign(path="ph\\udcff.png")
     table.loc[1, ["age", "status"]] = np.nan, "no face found"
-    drawings.draw_photos(table, tmp_path / "out")
-    drawn = tmp_path / "out" / "0000_photo.jpg"
+    files = {"ph\\udcff.png": str(tmp_path / "photo.png")}
+    drawings.draw_photos(table, files, tmp_path / "out")
+    drawn = tmp_path / "out" / "0000_ph\\udcff.jpg"
     assert str(drawn) in capsys.readouterr().out
     with Image.open(drawn) as image:
         assert image.size == (400, 300) and image.info["comment"] == b"age-by-difference"

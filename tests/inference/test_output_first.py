@@ -22,7 +22,7 @@ from common.data.predictions import COLUMNS, SHORT_COLUMNS, read_predictions
 from common.data.synthetic import generate_faces
 from common.errors import DataError
 from common.inference import run
-from common.inference.inputs import ahead
+from common.inference.inputs import ahead, demo_photo
 from common.inference.options import read_options
 from common.inference.table import STOPPED, as_text
 from tests.conftest import REPOSITORY
@@ -169,6 +169,23 @@ def test_odd_names_and_a_closed_pipe_cost_nothing(words, crops, tmp_path, encodi
     ended = subprocess.run(["bash", "-c", piped], env=environment, capture_output=True)
     assert ended.stderr.count(b"\n") == 1 and b"broken.png" in ended.stderr
     assert ended.returncode == 1 and len(read_predictions(tmp_path / "ages.csv")) == 9
+
+
+def test_a_name_that_is_no_utf8_is_drawn(tiny_run, tmp_path):
+    named = os.fsencode(str(tmp_path)) + b"/caf\xe9.png"
+    with open(named, "wb") as file:
+        Image.open(demo_photo()).save(file, "PNG")
+    drawn = [*COMMAND, named, "--weights", str(tiny_run / "weights"), "--explain", str(tmp_path / "drawn")]
+    ended = subprocess.run(drawn, cwd=REPOSITORY, capture_output=True)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert [path.suffix for path in (tmp_path / "drawn").iterdir()] == [".jpg"]
+
+
+def test_messages_begin_with_what_was_typed(monkeypatch, capsys):
+    for typed, begins in (("/usr/bin/age-photos", "age-photos: "), ("x/AgeRegBaseline__infer2.py", "AgeRegBaseline: ")):
+        monkeypatch.setattr(sys, "argv", [typed])
+        assert infer2(["a.jpg", "--weights", "nowhere"]) == 2
+        assert capsys.readouterr().err.startswith(begins)
 
 
 def test_a_web_address_and_an_unknown_device_are_named_as_such(tiny_run, capsys):

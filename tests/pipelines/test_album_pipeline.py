@@ -20,7 +20,7 @@ from AlbumPipeline.AlbumPipeline__main import main as train_main
 from AlbumPipeline.AlbumPipeline__photos import Photo, cluster, photo_dates
 from AlbumPipeline.AlbumPipeline__report import contradictions, dates_table, people_table, solve_table, suggestions
 from AlbumPipeline.AlbumPipeline__simulate import demo_table, simulate_people
-from AlbumPipeline.AlbumPipeline__tables import make_album, parse_known, read_faces_table
+from AlbumPipeline.AlbumPipeline__tables import make_album, parse_known, read_faces_table, with_dates
 from AlbumPipeline.AlbumPipeline__train import fit_errors, person_quantile
 from AlbumPipeline.AlbumPipeline__weights import RELEASED, AgeErrors, load_errors, save_errors
 from common.errors import DataError, WeightsError
@@ -184,6 +184,21 @@ def test_what_cannot_be_done_is_one_sentence(words, said, capsys):
     assert main(words) == 2
     error = capsys.readouterr().err
     assert said in error and error.startswith("age-album: ") and error.count("\n") == 1
+
+
+def test_a_photo_of_the_dates_is_named_by_the_end_of_its_path(tmp_path):
+    faces = pd.DataFrame(
+        {"photo": ["box/anna/1.jpg", "box/bea/1.jpg", "box/bea/2.jpg"], "photo_date": ["", "1950", ""]}
+    )
+    lines = ["anna/1.jpg,1990", "1.jpg,1980", "./box/bea/2.jpg,1970", "/at/home/box/bea/2.jpg,1971", "x/2.jpg,1960"]
+    table = written(tmp_path / "d.csv", "\n".join(["photo,photo_date", *lines]))
+    dated, problems = with_dates(faces, table)
+    assert dated["photo_date"].tolist() == ["1990", "1950", "1970"]
+    assert [said.removeprefix(f"{table}: ") for said in problems] == [
+        "there are 2 photos 1.jpg; a photo is named like box/anna/1.jpg",
+        "box/bea/2.jpg has two dates; 1970 is used, not 1971",
+        "there is no photo x/2.jpg; a photo is named like box/anna/1.jpg",
+    ]
 
 
 def test_a_table_without_names_or_columns_is_refused(tmp_path, capsys):

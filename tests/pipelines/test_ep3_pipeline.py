@@ -117,7 +117,8 @@ def test_photos_explained(weights, tmp_path, capsys):
 def test_your_own_references(weights, synthetic_set, tmp_path, capsys):
     corrector = load_model(weights, "cpu")
     bank = corrector.bank.rows(np.arange(60))
-    biased = replace(bank, ages=bank.ages + 25, id=np.char.add("own", np.arange(60).astype(str)))
+    ids, unseen = np.char.add("own", np.arange(60).astype(str)), np.zeros(60, bool)
+    biased = replace(bank, ages=bank.ages + 25, id=ids, seen=unseen)
     biased.save(tmp_path / "own.npz")
     manifest = ["--manifest", str(synthetic_set / "manifest.csv"), "--split", "test", "--weights", str(weights)]
     ages = []

@@ -52,6 +52,13 @@ def test_the_card_says_what_was_planted():
     assert card.wrong[1].endswith("wrong face? it is unlike every other photo of this name, and like p8")
 
 
+def test_of_one_person_alone_no_people_are_listed():
+    bank = planted()
+    assert list(make_card(bank.rows(np.flatnonzero(bank.person != "p3"))).people)[0] == "p0"
+    alone = make_card(bank.rows(np.flatnonzero(bank.person == "p3")))
+    assert alone.people == {} and not any(line.startswith("people") for line in card_lines(alone))
+
+
 def test_without_identities_a_wrong_face_is_only_possible():
     card = make_card(planted(identities=False))
     assert card.wrong_rows.tolist() == [25] and card.wrong[0].endswith(", or a wrong face")

@@ -96,6 +96,9 @@ def test_a_prepared_set_inspected_used_and_evaluated(diff_weights, fingerprint, 
     errors = {line[:24].strip(): float(line.split()[-1]) for line in printed.splitlines() if line.startswith("  ")}
     assert errors["with other people"] < errors["as estimated"] - 3
     assert out.with_suffix(".png").stat().st_size > 5000
+    training = ["--references", str(diff_weights / "bank.npz"), "--weights", str(diff_weights)]
+    assert infer2(["a.jpg", *training]) == 2
+    assert "is the training bank of some weights" in capsys.readouterr().err
     assert build(["--inspect", str(out), "--weights", str(diff_weights)]) == 0  # its own drawing is drawn again
     words = ["--manifest", str(synthetic_set / "manifest.csv"), "--split", "test", "--weights", str(diff_weights)]
     for name, more in (("plain", []), ("with", ["--references", str(out)])):
