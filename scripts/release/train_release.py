@@ -28,6 +28,7 @@ from common.base.weight_files import BANK_FILE, CONFIG_FILE, MODEL_FILE, READ
 from common.difference.weights import share_bank
 from common.errors import DataError, UserError
 from common.files import REPOSITORY, only_writer, write_whole
+from common.inference.terminal import unless_closed
 from scripts.release import stages as planned
 from scripts.release.digests import Digests, State, outputs_of, resolved, runs_of
 from scripts.release.stages import EPOCHS, RUNS, Stage
@@ -151,9 +152,9 @@ def run(arguments: argparse.Namespace) -> None:
     chosen = stages[names.index(arguments.first) if arguments.first else 0 :]
     release = Release(REPOSITORY, chosen)
     if arguments.plan:
-        for stage in chosen:
-            lines = ["python " + " ".join(command) for command in release.commands(stage)]
-            print(f"# {stage.name}\n" + "\n".join(lines))
+        plan = [(f"# {stage.name}", *release.commands(stage)) for stage in chosen]
+        lines = [head + "".join("\npython " + " ".join(command) for command in commands) for head, *commands in plan]
+        unless_closed(lambda: print("\n".join(lines)))
         return
     release.notes.parent.mkdir(parents=True, exist_ok=True)
     with only_writer(release.notes):

@@ -1,6 +1,7 @@
 """Caches hold what bytes and weights decide, and nothing that can be corrected."""
 
 import errno
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from common.data.labels import SET_MARK
 from common.difference import embedded
 from common.difference.bank import ReferenceBank
-from common.difference.embedded import Views, bank_of, embed_split, join, set_names
+from common.difference.embedded import Views, bank_of, embed_split, join, rounded, set_names
 from common.evaluation.pairs import random_pairs
 from common.pipeline import AgePredictBasicPipeline
 from scripts import prepare_data
@@ -133,3 +134,12 @@ def test_001_of_two_sets_are_two_people_and_still_excluded_by_their_own_name(tmp
     asked = np.array([f"first{SET_MARK}001", "001", "002"])
     found = bank.query(np.ones((3, faces.embeddings.shape[2])), np.full(3, 32.0), 8, 99, np.full(3, ""), asked)
     assert found.mask.sum(axis=1).tolist() == [4, 0, 8]
+
+
+def test_a_rounded_bank_takes_half_and_ranks_alike():
+    embeddings = np.random.default_rng(0).normal(0, 1.1, (2000, 64)).astype(np.float16)
+    near = rounded(embeddings)
+    assert near.dtype == np.float16 and np.array_equal(near * 16, np.round(near.astype(float) * 16))
+    assert np.abs(near.astype(float) - embeddings).max() <= 1 / 32
+    assert len(zlib.compress(near.tobytes())) < 0.55 * len(zlib.compress(embeddings.tobytes()))
+    assert np.array_equal(rounded(near), near)
