@@ -43,7 +43,7 @@ class AlbumConfig:
     photo: float = 0.05
     session: float = 0.5
     prior_age: float = 25.0
-    prior_spread: float = 0.8
+    prior_spread: float = 1.6
     folds: int = 20
     coverage: float = 0.9
     false_alarms: float = 0.05

@@ -4,6 +4,7 @@
     python AlbumPipeline/AlbumPipeline__infer.py --predictions out/fgnet_dev.csv     # the same, estimated before
     python AlbumPipeline/AlbumPipeline__infer.py --table weights/AlbumPipeline/evaluation.csv   # as it was written
     python AlbumPipeline/AlbumPipeline__infer.py --data data/prepared/new --weights weights/AlbumPipeline   # new people
+    python AlbumPipeline/AlbumPipeline__infer.py --data data/prepared/many --limit 200   # some of many people
     python AlbumPipeline/AlbumPipeline__infer.py --data data/prepared/fgnet_dev --album a.csv   # for age-album --faces
 
 Dates are the ages in years (born in year 0), so that an error of a birth is an error of every age in the album. The
@@ -32,6 +33,7 @@ from common.errors import UserError
 from common.evaluation.tables import markdown
 from common.inference.terminal import unless_closed
 
+MOST_PHOTOS = 600  # of several people, drawn for one row of the table
 REPEATS = 4  # random draws of every person or photo
 BORN = 1900  # of all people in a table for age-album
 DATE_ERROR = 2.0  # years, uniform
@@ -81,7 +83,8 @@ def group_photos(folds: list[Fold], count: int) -> Result:
     """The year of an undated photo of so many people of known birth; the control is the mean of what each says."""
     random, result = np.random.default_rng(count), nothing()
     for fold in folds:
-        for _ in range(REPEATS * sum(len(part.age) for part in fold.people) // 2):
+        drawn = REPEATS * sum(len(part.age) for part in fold.people) // 2
+        for _ in range(min(drawn, MOST_PHOTOS // len(folds))):
             chosen = random.choice(len(fold.people), min(count, len(fold.people)), replace=False)
             faces = [fold.people[number].of([random.integers(len(fold.people[number].age))]) for number in chosen]
             photo = DatedFaces(*(np.concatenate(columns) for columns in zip(*faces, strict=True)))
@@ -186,6 +189,13 @@ def evaluate(folds: list[Fold]) -> list[list[str]]:
     return [*rows, ["10 % wrong people: found", *rows[-1][1:3], "–", *found]]
 
 
+def some_people(faces: DatedFaces, limit: int) -> DatedFaces:
+    """The faces of at most `limit` people with several photos, drawn at random; always the same ones."""
+    people, count = np.unique(faces.person, return_counts=True)
+    several = np.random.default_rng(0).permutation(people[count > 1])
+    return faces.of(np.isin(faces.person, several[:limit]))
+
+
 def album_table(faces: DatedFaces) -> pd.DataFrame:
     """The faces as a table for age-album --faces: photo, person, estimate (years), photo_date; all are born in BORN."""
     person = [name.rpartition("::")[2] for name in faces.person]
@@ -207,6 +217,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="judge these weights on the people, instead of fitting on the others",
     )
     add("--base-weights", default="", metavar="DIR", help="folder of the base regressor's weights (the released ones)")
+    add("--limit", type=int, metavar="N", help="judge on N people with several photos, drawn at random")
     add("--folds", type=int, default=5, metavar="N", help="parts of the people that are left out in turn (5)")
     add("--out", type=Path, metavar="CSV", help="write the table here")
     add("--table", type=Path, metavar="CSV", help="only print a table that was written before")
@@ -229,6 +240,8 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.album:
             write_table(album_table(faces), arguments.album, 2)
             return 0
+        if arguments.limit:
+            faces = some_people(faces, arguments.limit)
         if arguments.weights:
             folds = [given_fold(faces, load_errors(arguments.weights)[0])]
         else:

@@ -52,7 +52,7 @@ class AgeErrors:
     photo: float = 0.05
     session: float = 0.5
     prior_age: float = 25.0
-    prior_spread: float = 0.8
+    prior_spread: float = 1.6
     factor: float = 1.2
     typical: float = 0.75
     alarm: float = 2.0

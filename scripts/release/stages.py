@@ -94,6 +94,8 @@ def stages(sources: Path, budget: str) -> list[Stage]:
         Stage("album", [
             [f"{ALBUM}/{ALBUM}__main.py", "--data", FGNET, "--out", f"weights/{ALBUM}"],
             [f"{ALBUM}/{ALBUM}__infer.py", "--data", FGNET, "--out", f"weights/{ALBUM}/evaluation.csv"],
+            [f"{ALBUM}/{ALBUM}__infer.py", "--data", PUBLIC, "--limit", "100", "--weights", f"weights/{ALBUM}", "--out",
+             f"weights/{ALBUM}/evaluation_publicfigures.csv"],
         ], reads=models(BASE)),
         *predictions(sources),
         Stage("metrics", [report(name) for name in RELEASES]),

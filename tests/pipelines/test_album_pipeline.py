@@ -13,7 +13,7 @@ from PIL import Image
 
 from AlbumPipeline.AlbumPipeline__config import AlbumConfig
 from AlbumPipeline.AlbumPipeline__dataset import DatedFaces
-from AlbumPipeline.AlbumPipeline__infer import album_table
+from AlbumPipeline.AlbumPipeline__infer import album_table, some_people
 from AlbumPipeline.AlbumPipeline__infer import main as evaluate_main
 from AlbumPipeline.AlbumPipeline__infer2 import DEMO, main, refuse_corrected
 from AlbumPipeline.AlbumPipeline__main import main as train_main
@@ -199,6 +199,15 @@ def test_a_photo_of_the_dates_is_named_by_the_end_of_its_path(tmp_path):
         "box/bea/2.jpg has two dates; 1970 is used, not 1971",
         "there is no photo x/2.jpg; a photo is named like box/anna/1.jpg",
     ]
+
+
+def test_some_people_are_always_the_same_and_have_several_photos():
+    person = np.array(["a", "b", "b", "c", "c", "c", "d", "d"])
+    faces = DatedFaces(person, np.arange(8.0), np.arange(8.0))
+    some = some_people(faces, 2)
+    assert len(set(some.person)) == 2 and set(some.person) < {"b", "c", "d"}
+    assert all((some.person == name).sum() == (person == name).sum() for name in set(some.person))
+    assert np.array_equal(some.age, some_people(faces, 2).age) and len(some_people(faces, 9).age) == 7
 
 
 def test_a_table_without_names_or_columns_is_refused(tmp_path, capsys):
