@@ -94,10 +94,13 @@ def stages(sources: Path, budget: str) -> list[Stage]:
         Stage("album", [
             [f"{ALBUM}/{ALBUM}__main.py", "--data", FGNET, "--out", f"weights/{ALBUM}"],
             [f"{ALBUM}/{ALBUM}__infer.py", "--data", FGNET, "--out", f"weights/{ALBUM}/evaluation.csv"],
-            [f"{ALBUM}/{ALBUM}__infer.py", "--data", PUBLIC, "--limit", "100", "--weights", f"weights/{ALBUM}", "--out",
-             f"weights/{ALBUM}/evaluation_publicfigures.csv"],
         ], reads=models(BASE)),
         *predictions(sources),
+        Stage("album_public", [
+            [f"{ALBUM}/{ALBUM}__infer.py", "--limit", "200", "--weights", f"weights/{ALBUM}", "--predictions",
+             f"weights/{BASE}/predictions/publicfigures_test.csv.gz", "--out",
+             f"weights/{ALBUM}/evaluation_publicfigures.csv"],
+        ], reads=(*models(ALBUM), f"weights/{BASE}/predictions/publicfigures_test.csv.gz")),
         Stage("metrics", [report(name) for name in RELEASES]),
         Stage("compared", [["scripts/release/compare_releases.py", "--before", BEFORE, "--sources", str(sources)]],
               reads=("weights/*/predictions/*.csv.gz",)),
