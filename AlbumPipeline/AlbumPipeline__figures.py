@@ -15,9 +15,10 @@ FRAME = 1.0  # years left free around what is drawn
 
 
 def draw_album(solved: Solved, probability: float, folder: Path) -> int:
-    """Draw the people seen most and the photos whose date was not stated; returns how many images there are."""
+    """Draw the people of known or found birth seen most, and photos whose date was not stated; returns how many."""
     count = np.bincount(solved.table.album.person, minlength=len(solved.table.person))
-    people = np.argsort(-count, kind="stable")[:MOST_DRAWN]
+    placed = np.flatnonzero(people_table(solved, probability)["status"] != "unknown")
+    people = placed[np.argsort(-count[placed], kind="stable")][:MOST_DRAWN]
     for number in people:
         name = f"{number:03d}_{_file_name(solved.table.person[number])}_timeline.png"
         draw_timelines(solved, probability, [int(number)], folder / name)

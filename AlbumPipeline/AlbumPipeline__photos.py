@@ -14,6 +14,7 @@ import pandas as pd
 
 from AlbumPipeline.AlbumPipeline__tables import COLUMNS
 from common.data.dates import exif_date, name_date
+from common.data.predictions import DOUBTFUL, OK
 from common.errors import DataError, ImageError, WeightsError
 from common.faces.identity import IdentityEncoder, match_people, threshold
 from common.faces.images import decode_image
@@ -54,12 +55,15 @@ def faces_of_photos(
         _recognised_faces(pipeline, photos) if recognise else (_faces(pipeline, photos), np.empty((0, 512)))
     )
     rows, problems = [], []
-    for photo, found in zip(photos, ages, strict=True):
+    people = folder_people(photos) if not recognise else [""] * len(photos)
+    for photo, person, found in zip(photos, people, ages, strict=True):
         stated, latest, said = photo_dates(photo, arguments.no_exif)
         problems += [f"{photo.file}: {said}"] if said else []
         for face in found:
-            rows.append((str(photo.file), face, _folder_person(photo), stated, latest, photo.id))
-            if face.status != "ok":
+            rows.append((str(photo.file), face, person, stated, latest, photo.id))
+            if face.status.startswith(DOUBTFUL):
+                print(f"{photo.file}: {face.status}; it counts like the others", file=sys.stderr)
+            elif face.status != OK:
                 problems.append(f"{photo.file}: {face.status}")
     faces = _table(rows, named_by_folder=not recognise)
     if recognise:
@@ -102,10 +106,29 @@ def photo_dates(photo: Photo, no_exif: bool = False) -> tuple[str, str, str]:
     return taken[:10] or said, edited[:10], problem
 
 
-def _folder_person(photo: Photo) -> str:
-    """The innermost folder that is no date, below the one that was given; '' for a photo that lies in it directly."""
+def folder_people(photos: list[Photo]) -> list[str]:
+    """Whom the folder of each photo names: the innermost one that is no date, below the one given; '' without one.
+
+    A folder that lies in those of several people with photos of their own (`anna/box`, `bea/box`) is a part of each.
+    What else is unclear is said on stderr.
+    """
+    chains = [_folders(photo) for photo in photos]
+    above: dict[str, set[tuple[str, ...]]] = {}
+    for chain in chains:
+        if len(chain) > 2:
+            above.setdefault(chain[-1], set()).add(chain[:-1])
+    parts = {name for name, parents in above.items() if len(parents) > 1 and parents <= set(chains)}
+    for name, parents in sorted(above.items()):
+        inside = " and ".join(sorted(parent[-1] for parent in parents)[:3])
+        if name not in parts and (len(parents) > 1 or parents <= set(chains)):
+            print(f"the photos in {name} (in {inside}) are taken for those of a person of this name", file=sys.stderr)
+    return [chain[-2] if chain[-1] in parts else chain[-1] if len(chain) > 1 else "" for chain in chains]
+
+
+def _folders(photo: Photo) -> tuple[str, ...]:
+    """The folder that was given, and those below it above the photo that are no dates."""
     folders = photo.file.relative_to(photo.root).parts[:-1] if photo.root.is_dir() else ()
-    return next((name for name in reversed(folders) if not name_date((name, ""))), "")
+    return (str(photo.root), *(name for name in folders if not name_date((name, ""))))
 
 
 def _faces(pipeline: AgePipeline, photos: list[Photo]) -> list[list[FaceAge]]:

@@ -11,6 +11,7 @@ import pandas as pd
 from AlbumPipeline.AlbumPipeline__model import AlbumAges, Known, disagreement, implied_age, solve_album
 from AlbumPipeline.AlbumPipeline__tables import AlbumTable
 from AlbumPipeline.AlbumPipeline__weights import AgeErrors
+from common.data.dates import parse_period
 from common.data.predictions import check_out, write_table, write_text
 from common.errors import DataError
 
@@ -60,7 +61,11 @@ def dates_table(solved: Solved, probability: float) -> pd.DataFrame:
     table, ages = solved.table, solved.ages
     known, count = table.album.taken, len(table.photo)
     date, low, high = _bounded(ages.taken, solved.half_width(ages.taken_sd, probability), known)
-    people = np.bincount(table.album.photo[~solved.alarm], minlength=count)
+    album, right = table.album, ~solved.alarm
+    people, born = np.bincount(album.photo[right], minlength=count), np.full(count, -np.inf)
+    np.maximum.at(born, album.photo[right], album.born.low[album.person[right]])
+    born = np.minimum(born, known.high)  # what is stated of the photo stays
+    date, low, high = (np.maximum(end, born) for end in (date, low, high))  # nobody is in a photo before being born
     sharp = known.sd * 12**0.5 <= SURE + 0.01
     stated = np.isfinite(known.sd)
     lost = ~(high - low < WITHHELD) | (~stated & (people == 0))
@@ -103,6 +108,7 @@ def faces_table(solved: Solved, probability: float) -> pd.DataFrame:
     faces = solved.table.faces.copy()
     faces["album_age"], faces["alone"] = ages.age, implied_age(album, solved.errors)
     faces["low"], faces["high"] = np.maximum(ages.age - half, 0), ages.age + half
+    faces.loc[~np.isfinite(ages.born_sd[album.person]), ["album_age", "low", "high"]] = np.nan  # rests on no date
     faces["deviation"], faces["contradiction"] = ages.deviation, np.where(solved.alarm, "yes", "")
     return faces
 
@@ -175,13 +181,14 @@ def years_between(low: float, high: float) -> str:
 
 
 def _shown(lines: list[str]) -> list[str]:
-    more = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    more = [f"… and {len(lines) - SHOWN} more (--out writes all)"] if len(lines) > SHOWN else []
     return [f"  {line}" for line in [*lines[:SHOWN], *more]]
 
 
 def suggestions(dates: pd.DataFrame) -> pd.DataFrame:
     """For `exiftool -csv=`: SourceFile, the year alone as DateCreated, and low and high in words; only estimates."""
-    good = dates[dates["status"].isin(["estimated", "narrowed"])].round({"date": 2})  # as dates.csv says it
+    unread = dates["stated"].map(_unreadable).astype(bool)  # somebody stated a date: no guess replaces it
+    good = dates[dates["status"].isin(["estimated", "narrowed"]) & ~unread].round({"date": 2})  # as dates.csv says it
     said = [f"estimated by age-album: {years_between(row.low, row.high)}" for row in good.itertuples()]
     return pd.DataFrame(
         {
@@ -190,6 +197,16 @@ def suggestions(dates: pd.DataFrame) -> pd.DataFrame:
             "XMP-photoshop:Instructions": said,
         }
     )
+
+
+def _unreadable(stated: str) -> bool:
+    if not stated.strip():
+        return False
+    try:
+        parse_period(stated)
+    except ValueError:
+        return True
+    return False
 
 
 def check_folder(folder: Path) -> None:

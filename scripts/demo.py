@@ -40,7 +40,7 @@ def portrait_lines(face: FaceAge) -> list[str]:
     inside = "inside" if (face.low or 0) <= TRUE_AGE <= (face.high or 0) else "outside"
     return [
         "A portrait: Eileen Collins, NASA, 1999",
-        f"  estimated age   {face.age:5.1f}   one face alone, as the network sees it",
+        f"  estimated age   {face.age:5.1f}   one face alone, corrected by faces of the training",
         f"  90 % interval   {face.low:.0f} to {face.high:.0f}  holds nine of ten ages of photos like the training's",
         f"  true age        {TRUE_AGE:5d}   {abs(face.age - TRUE_AGE):.0f} years off, {inside} the interval: "
         "one photo says little",
@@ -56,7 +56,7 @@ def album_lines(solved: Solved) -> list[str]:
         "  Birth years follow from the dated photos, the years of the other photos from the births:",
     ]
     for row in people.itertuples():
-        known = "birth date given" if row.status == "stated" else f"90 %: {years_between(row.low, row.high)}, found"
+        known = "birth date given" if row.status == "stated" else f"90 %: {years_between(row.low, row.high)}, estimated"
         lines.append(f"  {row.person:8} born {int(row.birth_year)}   {known}")
     asked = dates[dates["status"].isin(["estimated", "narrowed"])]
     for row in asked.head(SHOWN).itertuples():

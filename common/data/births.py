@@ -25,14 +25,18 @@ def read_births(path: str | Path, people: Iterable[str]) -> Births:
 
 
 def births_of(table: pd.DataFrame, path: str | Path) -> dict[str, str]:
-    """Births as written, by person, of a table's columns `person` and `born` or `birth_date`; empty ones are left out.
+    """Births as written, by person, of a table's columns `person` (`name`) and `born` or `birth_date`.
 
-    A person goes by the first spelling of the name. Raises DataError naming `path` without these columns, and for
-    people with two different births.
+    Empty ones are left out. A person goes by the first spelling of the name. Raises DataError naming `path` without
+    these columns, and for people with two different births.
     """
+    if "person" not in table.columns:
+        table = table.rename(columns={name: "person" for name in table.columns if name.lower() == "name"})
     columns = [name for name in COLUMNS if name in table.columns]
     if "person" not in table.columns or not columns:
-        raise DataError(f"{path} needs the columns person and born (or birth_date); it has {', '.join(table.columns)}.")
+        raise DataError(
+            f"{path} needs the columns person and born (or birth_date); it has {', '.join(table.columns)}: rename them."
+        )
     births: dict[str, str] = {}
     spelling: dict[str, str] = {}
     twice = []

@@ -15,6 +15,7 @@ from common.faces.photo_files import read_bytes
 
 YEAR = 365.2425  # days
 EARLIEST = 1800  # no photo, and nobody on one, is older
+WHOLE_YEAR = re.compile(r"^(\d{4})\.0+$")  # as a table writes a year that it took for a number
 ISO = re.compile(r"(\d{4})(?:([-:])(\d\d?)(?:\2(\d\d?))?)?(?:[ T].*)?", re.DOTALL)
 COMPACT = re.compile(r"(\d{4})()(\d\d)(\d\d)")
 DAY_FIRST = re.compile(r"(\d\d?)\.\s?(\d\d?)\.\s?(\d{4})")
@@ -61,7 +62,7 @@ def parse_span(text: str) -> Span:
     Months may have English names, as in GEDCOM: 30 JUN 1987, June 1987. Raises ValueError for anything else, and for
     days that there never were.
     """
-    text = str(text).strip("\0 \t\r\n")
+    text = WHOLE_YEAR.sub(r"\1", str(text).strip("\0 \t\r\n"))
     shown = f"'{text[:40]}'"
     if match := DAY_FIRST.fullmatch(text):
         day, month, year = (int(part) for part in match.groups())
@@ -70,7 +71,7 @@ def parse_span(text: str) -> Span:
     elif (match := BY_NAME.fullmatch(text)) and (month := _month(match[2])):
         year, day = int(match[3]), int(match[1] or 0)
     else:
-        raise ValueError(f"{shown} is no date like 1987-06-30")
+        raise ValueError(f"{shown} is no date like 1987-06-30, 30.6.1987 or 1987")
     if year < EARLIEST:
         raise ValueError(f"{shown} is an impossible date")
     try:

@@ -112,6 +112,8 @@ def load_weights(
     """
     folder = Path(folder)
     require(folder, (MODEL_FILE, CONFIG_FILE), pipeline_name)
+    if "model" in read_settings(folder):
+        raise WeightsError(f"{folder} holds a base regressor alone: estimate with AgeRegBaseline__infer2.py.")
     stored = stored_at(folder, BANK_FILE)
     require(stored.parent, (BANK_FILE,), pipeline_name)
     pipeline = AgePredictBasicPipeline.from_weights(base_of(folder), device, threads)

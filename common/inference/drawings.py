@@ -62,7 +62,7 @@ def save_drawing(image: Image.Image, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, "JPEG", quality=QUALITY, comment=SOFTWARE.encode())
     except OSError as error:
-        raise DataError(f"The image cannot be written to {path} ({error.strerror}).") from None
+        raise DataError(f"The image cannot be written to {path} ({error.strerror}); give a folder.") from None
 
 
 def draw_distribution(crop: np.ndarray, ages: np.ndarray, log_probs: np.ndarray, marks: dict, path: Path) -> None:

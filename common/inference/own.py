@@ -127,8 +127,9 @@ def unlike(user: UserReferences, estimate: np.ndarray, own: bool) -> list[str]:
     told, wide = [], user.widening(0.9, own)
     if wide > UNLIKE:
         told.append(
-            f"the errors on these references are {wide:.1f} times what the calibration expects, so they are unlike the "
-            "faces that was made on (or some ages are wrong: build_reference_bank.py --inspect); intervals are widened"
+            f"the errors on these references are {wide:.1f} times the usual ones: they are unlike the photos that the "
+            "intervals were calibrated on, or some ages are wrong (build_reference_bank.py --inspect); intervals are "
+            "widened"
         )
     low, high = float(user.bank.estimates.min()), float(user.bank.estimates.max())
     outside = int(((estimate < low - APART) | (estimate > high + APART)).sum())
@@ -142,7 +143,12 @@ def unlike(user: UserReferences, estimate: np.ndarray, own: bool) -> list[str]:
 
 
 def unrecognised(rows: np.ndarray, bank: ReferenceBank, person: str | None) -> list[str]:
-    """A warning where a person is named whom the bank cannot tell from others; `rows` [N]: the image of each face."""
+    """A warning where a person is named whom the bank cannot tell from others, or nobody whom it could recognise.
+
+    `rows` [N]: the image of each face.
+    """
+    if not person and bank.identity is not None and len(bank.people):
+        return ["everybody is corrected by what these photos share; --person auto corrects the bank's people as such"]
     if not person or person == AUTO or bank.identity is not None or len(rows) < 2:
         return []
     several = int((np.unique(rows, return_counts=True)[1] > 1).sum())

@@ -58,12 +58,18 @@ def test_other_texts_are_no_dates(text):
         parse_span(text)
 
 
+def test_a_year_that_a_table_took_for_a_number_is_a_year():
+    assert parse_span("1952.0") == parse_span("1952")
+    with pytest.raises(ValueError, match="1952.5"):
+        parse_span("1952.5")
+
+
 def test_ages_from_dates():
     assert age_between("1980-06-30", "2000-06-30") == pytest.approx(20, abs=0.001)
     assert age_between("30.6.1980", "2000-06-30") == pytest.approx(20, abs=0.001)
     assert age_between("1980", "2000:01:02 10:11:12") == pytest.approx(19.5, abs=0.01)
     assert age_between("", "2000") == "no age: its birth date is not known"
-    assert age_between("about 1980", "2000") == "no age: 'about 1980' is no date like 1987-06-30"
+    assert age_between("about 1980", "2000") == "no age: 'about 1980' is no date like 1987-06-30, 30.6.1987 or 1987"
 
 
 def test_a_year_that_overlaps_the_birth_is_age_0_and_earlier_or_future_dates_are_impossible():

@@ -219,7 +219,7 @@ def test_a_bank_and_a_face_unlike_the_calibration_are_said():
     estimates = from_scale(to_scale(ages) + 3 * SETTINGS.usual * random.normal(size=300))
     user = UserReferences(of_numbers(np.minimum(estimates, 70), ages, np.full(300, "")))
     notes = correct_by_own(face(85.0), np.array([85.0]), user, np.array([""]), None, 0.9).notes
-    assert any("times what the calibration expects" in note for note in notes)
+    assert any("times the usual ones" in note for note in notes)
     assert any(note.startswith("1 face looks more than 10 years younger or older") for note in notes)
 
 
@@ -235,6 +235,9 @@ def test_several_faces_that_cannot_be_told_apart_are_warned_of():
     assert unrecognised(np.array([0, 0, 1]), bank, "Anna")[0].startswith(
         "warning: 1 photo shows several faces, and all"
     )
+    known = replace(bank, identity=np.zeros((len(bank), 4), np.float16))
+    assert "--person auto corrects" in unrecognised(np.array([0]), known, None)[0]
+    assert unrecognised(np.array([0]), bank, None) == unrecognised(np.array([0]), known, "auto") == []
     assert "nobody is recognised by this bank, and all faces were" in unrecognised(np.array([0, 1]), bank, "Anna")[0]
     assert unrecognised(np.array([0]), bank, "Anna") == unrecognised(np.array([0, 0]), bank, None) == []
     known = replace(bank, identity=np.ones((2, 2), np.float16))

@@ -13,12 +13,20 @@ from PIL import Image
 
 from AlbumPipeline.AlbumPipeline__config import AlbumConfig
 from AlbumPipeline.AlbumPipeline__dataset import DatedFaces
+from AlbumPipeline.AlbumPipeline__figures import draw_album
 from AlbumPipeline.AlbumPipeline__infer import album_table, some_people
 from AlbumPipeline.AlbumPipeline__infer import main as evaluate_main
 from AlbumPipeline.AlbumPipeline__infer2 import DEMO, main, refuse_corrected
 from AlbumPipeline.AlbumPipeline__main import main as train_main
-from AlbumPipeline.AlbumPipeline__photos import Photo, cluster, photo_dates
-from AlbumPipeline.AlbumPipeline__report import contradictions, dates_table, people_table, solve_table, suggestions
+from AlbumPipeline.AlbumPipeline__photos import Photo, cluster, folder_people, photo_dates
+from AlbumPipeline.AlbumPipeline__report import (
+    contradictions,
+    dates_table,
+    faces_table,
+    people_table,
+    solve_table,
+    suggestions,
+)
 from AlbumPipeline.AlbumPipeline__simulate import demo_table, simulate_people
 from AlbumPipeline.AlbumPipeline__tables import make_album, parse_known, read_faces_table, with_dates
 from AlbumPipeline.AlbumPipeline__train import fit_errors, person_quantile
@@ -199,6 +207,35 @@ def test_a_photo_of_the_dates_is_named_by_the_end_of_its_path(tmp_path):
         "box/bea/2.jpg has two dates; 1970 is used, not 1971",
         "there is no photo x/2.jpg; a photo is named like box/anna/1.jpg",
     ]
+
+
+def folders_named(tmp_path, *names: str) -> list[str]:
+    return folder_people([Photo(tmp_path / name, tmp_path, "") for name in names])
+
+
+def test_a_folder_that_several_people_have_is_no_person(tmp_path, capsys):
+    names = ("anna/1987/a.jpg", "anna/box/b.jpg", "bea/c.jpg", "bea/box/1990/d.jpg", "e.jpg")
+    assert folders_named(tmp_path, *names) == ["anna", "anna", "bea", "bea", ""]
+    assert not capsys.readouterr().err
+    assert folders_named(tmp_path, "holiday/anna/a.jpg", "feast/anna/b.jpg") == ["anna", "anna"]
+    assert "photos in anna (in feast and holiday) are taken for those of a person" in capsys.readouterr().err
+    assert folders_named(tmp_path, "anna/a.jpg", "anna/box/b.jpg") == ["anna", "box"]
+    assert "photos in box (in anna) are taken for those of a person of this name" in capsys.readouterr().err
+
+
+def test_nothing_is_given_that_no_date_supports_and_nobody_is_before_birth(tmp_path):
+    lines = ["a,Ada,20,1980", "b,Ada,40,soon", "c,Bea,30,", "d,Cleo,1,"]
+    table = written(tmp_path / "f.csv", "\n".join(["photo,person,estimate,photo_date", *lines]))
+    faces, births, _ = read_faces_table(table)
+    album, said = make_album(faces, {"Cleo": "1990-07-01"}, AgeErrors(), TODAY)
+    assert len(said) == 1 and "'soon' is no date like" in said[0]
+    solved = solve_table(album, AgeErrors())
+    shown, dates = faces_table(solved, 0.9).set_index("photo"), dates_table(solved, 0.9).set_index("photo")
+    assert shown.loc["c", ["album_age", "low", "high"]].isna().all() and shown.loc["c", "alone"] > 20
+    assert dates.loc["d", "low"] >= 1990.49 and dates.loc["b", "status"] == "estimated"
+    assert suggestions(dates.reset_index())["SourceFile"].tolist() == ["d"]
+    assert draw_album(solved, 0.9, tmp_path / "drawn") == 5
+    assert not list((tmp_path / "drawn").glob("*Bea*"))
 
 
 def test_some_people_are_always_the_same_and_have_several_photos():
