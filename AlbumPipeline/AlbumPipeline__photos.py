@@ -19,6 +19,7 @@ from common.errors import DataError, ImageError, WeightsError
 from common.faces.identity import IdentityEncoder, match_people, threshold
 from common.faces.images import decode_image
 from common.faces.photo_files import list_pictures, not_looked_at, read_bytes
+from common.inference.terminal import printable
 from common.pipeline import RELEASED, AgePipeline, FaceAge
 
 TOGETHER = 32  # photos estimated at once
@@ -62,7 +63,7 @@ def faces_of_photos(
         for face in found:
             rows.append((str(photo.file), face, person, stated, latest, photo.id))
             if face.status.startswith(DOUBTFUL):
-                print(f"{photo.file}: {face.status}; it counts like the others", file=sys.stderr)
+                print(printable(f"{photo.file}: {face.status}; it counts like the others"), file=sys.stderr)
             elif face.status != OK:
                 problems.append(f"{photo.file}: {face.status}")
     faces = _table(rows, named_by_folder=not recognise)
@@ -121,7 +122,8 @@ def folder_people(photos: list[Photo]) -> list[str]:
     for name, parents in sorted(above.items()):
         inside = " and ".join(sorted(parent[-1] for parent in parents)[:3])
         if name not in parts and (len(parents) > 1 or parents <= set(chains)):
-            print(f"the photos in {name} (in {inside}) are taken for those of a person of this name", file=sys.stderr)
+            said = f"the photos in {name} (in {inside}) are taken for those of a person of this name"
+            print(printable(said), file=sys.stderr)
     return [chain[-2] if chain[-1] in parts else chain[-1] if len(chain) > 1 else "" for chain in chains]
 
 

@@ -72,10 +72,10 @@ class BARConfig:
 
 def read_config(folder: Path) -> BARConfig:
     """The config of the base regressor in a folder of weights; raises WeightsError."""
-    settings = read_settings(folder)
-    if "model" not in settings:
-        raise WeightsError(f"{folder} holds no base regressor (no 'model' in its {CONFIG_FILE}); check --weights.")
     try:
-        return BARConfig(**settings["model"])
+        settings = read_settings(folder)
+        if "model" in settings:
+            return BARConfig(**settings["model"])
     except (TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{folder / CONFIG_FILE} does not describe a base regressor ({error}).") from None
+    raise WeightsError(f"{folder} holds no base regressor (no 'model' in its {CONFIG_FILE}); check --weights.")
