@@ -43,7 +43,7 @@ def test_everything_is_measured_and_a_bank_without_room_is_skipped(diff_weights,
     assert [row["batch"] for row in rows if row["what"] == "full, 50 references"] == [1, 64]
     assert not any("5000" in row["what"] for row in rows)
     for row in rows:
-        assert row["ms_per_crop"] == pytest.approx(1000 / row["crops_per_second"], rel=0.02)
+        assert row["ms_per_crop"] == pytest.approx(1000 / row["crops_per_second"], rel=0.02, abs=0.006)
     assert document["threads"]["1"]["backend"] == "torch" and document["peak_mb"] > 100
     assert document["help_seconds"] == {"AgeRegBaseline": 0.5, "DiffPipeline6": 0.5}
     printed = capsys.readouterr().out
