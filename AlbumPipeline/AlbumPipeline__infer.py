@@ -23,15 +23,23 @@ import numpy as np
 import pandas as pd
 
 from AlbumPipeline.AlbumPipeline__config import AlbumConfig
-from AlbumPipeline.AlbumPipeline__dataset import YEAR, DatedFaces, dated_album, read_faces, undated_photo, unknown
+from AlbumPipeline.AlbumPipeline__dataset import (
+    FEWEST_PEOPLE,
+    YEAR,
+    DatedFaces,
+    dated_album,
+    read_faces,
+    undated_photo,
+    unknown,
+)
 from AlbumPipeline.AlbumPipeline__folds import HEADERS, Fold, Result, given_fold, make_folds, nothing, row_of
 from AlbumPipeline.AlbumPipeline__model import disagreement, solve_album
 from AlbumPipeline.AlbumPipeline__train import NORMAL_90
 from AlbumPipeline.AlbumPipeline__weights import load_errors
 from common.data.predictions import check_out, read_csv, write_table
-from common.errors import UserError
+from common.errors import DataError, UserError
 from common.evaluation.tables import markdown
-from common.inference.terminal import unless_closed
+from common.inference.terminal import until_closed
 
 MOST_PHOTOS = 600  # of several people, drawn for one row of the table
 REPEATS = 4  # random draws of every person or photo
@@ -190,7 +198,12 @@ def evaluate(folds: list[Fold]) -> list[list[str]]:
 
 
 def some_people(faces: DatedFaces, limit: int) -> DatedFaces:
-    """The faces of at most `limit` people with several photos, drawn at random; always the same ones."""
+    """The faces of at most `limit` people with several photos, drawn at random; always the same ones.
+
+    Raises DataError for fewer than FEWEST_PEOPLE.
+    """
+    if limit < FEWEST_PEOPLE:
+        raise DataError(f"--limit {limit} is too few people to judge on; give {FEWEST_PEOPLE} or more.")
     people, count = np.unique(faces.person, return_counts=True)
     several = np.random.default_rng(0).permutation(people[count > 1])
     return faces.of(np.isin(faces.person, several[:limit]))
@@ -240,7 +253,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.album:
             write_table(album_table(faces), arguments.album, 2)
             return 0
-        if arguments.limit:
+        if arguments.limit is not None:
             faces = some_people(faces, arguments.limit)
         if arguments.weights:
             folds = [given_fold(faces, load_errors(arguments.weights)[0])]
@@ -251,11 +264,11 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     print(f"{len(faces.age)} faces of {len(set(faces.person))} people; errors in years.\n")
     rows = evaluate(folds)
-    print("\n".join(markdown(HEADERS, rows)))
     if arguments.out:
         write_table(pd.DataFrame(rows, columns=HEADERS), arguments.out, 2)
+    print("\n".join(markdown(HEADERS, rows)))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    sys.exit(until_closed(main))

@@ -26,7 +26,7 @@ from common.evaluation.controls import (
     run_controls,
     stored_settings,
 )
-from common.inference.terminal import unless_closed
+from common.inference.terminal import until_closed
 from common.training.runs import new_run
 from DiffPipeline6.DiffPipeline6__config import DiffPipeline6Config
 from DiffPipeline6.DiffPipeline6__dataset import find_references
@@ -94,4 +94,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    sys.exit(until_closed(main))

@@ -24,7 +24,7 @@ from common.difference.bank import Found, ReferenceBank
 from common.difference.embedded import embed_data
 from common.difference.heads import Query, References
 from common.evaluation.controls import Estimates, control_parser, recalibrated, run_controls, stored_settings
-from common.inference.terminal import unless_closed
+from common.inference.terminal import until_closed
 from common.training.runs import new_run
 from Ep3Pipeline.Ep3Pipeline__config import Ep3PipelineConfig
 from Ep3Pipeline.Ep3Pipeline__model import RELEASED, PairDifferenceHead, PairOutput
@@ -153,4 +153,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    sys.exit(until_closed(main))

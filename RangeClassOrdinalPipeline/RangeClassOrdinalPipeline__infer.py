@@ -32,7 +32,7 @@ from common.errors import DataError, UserError
 from common.evaluation.selective import area, risk_at, risk_coverage
 from common.evaluation.tables import markdown
 from common.figures import BLUE, new_figure, save_figure
-from common.inference.terminal import unless_closed
+from common.inference.terminal import until_closed
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__config import RangeClassConfig
 from RangeClassOrdinalPipeline.RangeClassOrdinalPipeline__dataset import (
     PAIR_NUMBERS,
@@ -254,4 +254,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    sys.exit(until_closed(main))

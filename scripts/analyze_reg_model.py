@@ -29,7 +29,7 @@ from common.data.predictions import prediction_table
 from common.errors import DataError
 from common.faces.alignment import resize_crop
 from common.files import plain_name
-from common.inference.terminal import unless_closed
+from common.inference.terminal import until_closed
 from common.pipeline import pick_device
 from scripts.report.command import check_words, deliver, report_parser, run_command, source_name
 from scripts.report.numbers import load_predictions
@@ -98,4 +98,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    sys.exit(until_closed(main))

@@ -33,7 +33,7 @@ from common.difference.corrector import Corrector, Faces, load_corrector
 from common.errors import UserError, WeightsError
 from common.evaluation.tables import markdown
 from common.files import REPOSITORY
-from common.inference.terminal import unless_closed
+from common.inference.terminal import until_closed
 from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.report.use_speed import measure_use
@@ -281,4 +281,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    sys.exit(until_closed(main))

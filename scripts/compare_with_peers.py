@@ -42,7 +42,7 @@ from common.faces.photo_files import read_bytes
 from common.files import write_whole
 from common.inference.estimates import Face as Found
 from common.inference.options import AlsoPositional
-from common.inference.terminal import unless_closed
+from common.inference.terminal import until_closed
 from common.pipeline import RELEASED as BASE_RELEASED
 from common.pipeline import AgePipeline, FaceAge
 from DiffPipeline6.DiffPipeline6__model import RELEASED
@@ -279,4 +279,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    sys.exit(until_closed(main))

@@ -40,7 +40,7 @@ from common.evaluation.tables import markdown
 from common.faces.identity import IdentityEncoder, match_people, threshold
 from common.figures import BLUE, ORANGE, new_figure, save_figure
 from common.inference.options import AlsoPositional
-from common.inference.terminal import unless_closed
+from common.inference.terminal import until_closed
 from common.pipeline import AgePredictBasicPipeline
 from DiffPipeline6.DiffPipeline6__model import RELEASED, load_model
 from scripts.build_reference_bank import bank_of_prepared
@@ -289,4 +289,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    sys.exit(until_closed(main))

@@ -21,7 +21,7 @@ from common.difference.onnx_head import ENDS, HEAD_FILE
 from common.errors import UserError
 from common.evaluation.tables import markdown
 from common.files import WEIGHTS, write_whole
-from common.inference.terminal import unless_closed
+from common.inference.terminal import until_closed
 
 GRAPHS = {ONNX_FILE: RANKS, FAST_FILE: RANKS, HEAD_FILE: ENDS}  # number of axes of what each takes and gives
 
@@ -62,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{folder}: {', '.join(read_settings(folder)[HASHES]) or 'no file that inference reads'}")
         if arguments.graphs:
             print(f"{RELEASED_GRAPHS.name}: {', '.join(str(path.relative_to(WEIGHTS)) for path in list_graphs())}")
+    except BrokenPipeError:
+        raise
     except (UserError, OSError) as error:
         print(f"hash_weights: {error}", file=sys.stderr)
         return 2
@@ -69,4 +71,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    sys.exit(until_closed(main))

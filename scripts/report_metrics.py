@@ -22,7 +22,7 @@ from common.data.protocols import read_split_file, split_hash
 from common.errors import DataError, UserError
 from common.evaluation.metrics import distance_to_interval, estimated, not_finite_words, paired_bootstrap, summarise
 from common.evaluation.tables import markdown, or_dash, signed_gain
-from common.inference.terminal import unless_closed
+from common.inference.terminal import until_closed
 
 
 def table_lines(results: dict[str, dict[str, Any]]) -> list[str]:
@@ -133,4 +133,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    sys.exit(until_closed(main))

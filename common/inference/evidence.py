@@ -14,9 +14,8 @@ from common.inference.own_drawn import draw_own
 def draw_evidence(faces: Sequence[FaceAge], folder: Path) -> None:
     """Draw each face that holds its evidence beside its references into `folder`; prints where.
 
-    The user's own are shown by their faces, those of the training bank by dots; where the age is not the one by these
-    (a gate), both are marked. Raises DataError where an
-    image cannot be written.
+    The user's own are shown by their faces, without them those of the training bank by dots; where the age is not the
+    one by these (a gate), both are marked. Raises DataError where an image cannot be written.
     """
     drawn = [(number, face) for number, face in enumerate(faces) if face.evidence is not None]
     for number, face in drawn:

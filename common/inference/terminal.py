@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from common.errors import UserError
 
+CLOSED = 141  # exit status of a command whose output nobody reads any more: that of SIGPIPE in a shell
 Result = TypeVar("Result")
 
 
@@ -78,6 +79,12 @@ def unless_closed(action: Callable[[], Result]) -> Result | None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return None
+
+
+def until_closed(main: Callable[[], int]) -> int:
+    """The exit status of a command; CLOSED, and no traceback, where it ends early because its reader has gone."""
+    status = unless_closed(main)
+    return CLOSED if status is None else status
 
 
 def attempt(action: Callable[[], None]) -> bool:

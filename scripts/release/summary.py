@@ -19,7 +19,7 @@ from common.errors import DataError, UserError
 from common.evaluation.metrics import estimated, paired_bootstrap
 from common.evaluation.tables import DASH, markdown
 from common.files import WEIGHTS
-from common.inference.terminal import unless_closed
+from common.inference.terminal import until_closed
 from scripts.references.ladder import MODEL
 
 SETS = {  # test set: heading
@@ -199,4 +199,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(unless_closed(main))
+    sys.exit(until_closed(main))

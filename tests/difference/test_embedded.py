@@ -136,7 +136,7 @@ def test_001_of_two_sets_are_two_people_and_still_excluded_by_their_own_name(tmp
     assert found.mask.sum(axis=1).tolist() == [4, 0, 8]
 
 
-def test_a_rounded_bank_takes_half_and_ranks_alike():
+def test_rounded_embeddings_are_near_and_half_as_large():
     embeddings = np.random.default_rng(0).normal(0, 1.1, (2000, 64)).astype(np.float16)
     near = rounded(embeddings)
     assert near.dtype == np.float16 and np.array_equal(near * 16, np.round(near.astype(float) * 16))

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ from common.difference.bank import load_bank
 from common.difference.heads import HeadConfig, PooledDifferenceHead
 from common.difference.weights import base_of, load_difference, save_difference, share_bank
 from common.errors import WeightsError
-from common.files import WEIGHTS
+from common.files import REPOSITORY, WEIGHTS
+from common.inference.terminal import CLOSED
 from DiffPipeline6.DiffPipeline6__model import load_model
 from Ep3Pipeline.Ep3Pipeline__model import load_model as load_ep3
 from scripts.hash_weights import main as hash_weights
@@ -53,6 +56,15 @@ def test_weights_of_another_pipeline_are_named_as_such(diff_weights):
         load_ep3(diff_weights, "cpu")
     with pytest.raises(WeightsError, match="holds no base regressor .no 'model' in its config.json."):
         load_bar(diff_weights)
+    with pytest.raises(WeightsError, match="holds a base regressor alone: estimate with AgeRegBaseline__infer2.py"):
+        load_model(diff_weights / "base", "cpu")
+
+
+def test_a_table_whose_reader_goes_away_costs_no_traceback():
+    words = [sys.executable, "scripts/hash_weights.py", "--list", "weights/AgeRegBaseline"]
+    told = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    told.stdout.close()
+    assert told.stderr.read() == b"" and told.wait() == CLOSED
 
 
 def test_weights_that_name_no_base_are_of_the_default_one(released, tmp_path):

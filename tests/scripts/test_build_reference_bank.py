@@ -78,6 +78,8 @@ def test_names_and_tables_and_appending(diff_weights, fingerprint, tmp_path, cap
     assert sorted(load_bank(out, fingerprint).ages) == [30, 31, 42]
     assert build(["--source", str(table), "--column", "age=alter", "--append", *words]) == 0
     assert "in the bank already: 2 of 2 images" in capsys.readouterr().out
+    assert build(["--inspect", str(out), "--weights", str(diff_weights)]) == 0
+    assert "(each by 2; a new photo is corrected by all 3, which with so few is better)" in capsys.readouterr().out
 
 
 def test_a_prepared_set_inspected_used_and_evaluated(diff_weights, fingerprint, synthetic_set, tmp_path, capsys):
